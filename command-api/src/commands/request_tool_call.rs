@@ -1,0 +1,119 @@
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+use toolgate_events::{CallId, CallSubject, Envelope, TenantId, ToolCall, ToolCallRequested, TraceContext, tool_call::Command};
+use toolgate_store::{AppendError, Expect, WaitForReply};
+
+use super::{APPEND_PATIENCE, CallState, Error};
+use crate::State;
+
+/// First look into the log while waiting for an announcement that may have been lost; the pause doubles up to the last.
+const FIRST_LOOK: Duration = Duration::from_millis(500);
+const LAST_LOOK: Duration = Duration::from_secs(4);
+
+/// An authorised, validated request.
+#[derive(Debug)]
+pub struct RequestToolCall {
+    pub tenant_id: TenantId,
+    pub call_id: CallId,
+    pub request: Box<ToolCallRequested>,
+    pub trace_context: TraceContext,
+    /// How long the caller waits for the outcome.
+    pub wait: Option<Duration>,
+}
+
+/// The call, and whether it was there before.
+#[derive(Debug)]
+pub struct Accepted {
+    pub state: CallState,
+    pub replayed: bool,
+}
+
+/// Appends the request, or finds the call it repeats; then waits for the outcome as long as the caller does.
+///
+/// # Errors
+/// [`Error`]; after `AppendError::Unknown` the call may exist, and the same request again finds it.
+pub async fn handle(state: &State, command: RequestToolCall) -> Result<Accepted, Error> {
+    let deadline = command.wait.map(|wait| Instant::now() + wait);
+    let RequestToolCall { tenant_id, call_id, request, trace_context, .. } = command;
+    let subject = CallSubject::new(state.log.partitions(), tenant_id, request.lane.clone(), call_id);
+    // Taken before the append: the outcome may be announced before the acknowledgement is back.
+    let waiting = deadline.map(|deadline| (deadline, state.replies.wait_for(call_id)));
+
+    let mut accepted = append(state, &subject, request, trace_context, waiting.is_some()).await?;
+    if let Some((deadline, waiting)) = waiting {
+        if !accepted.state.is_final() {
+            wait_for_outcome(state, &subject, waiting, deadline, &mut accepted.state).await?;
+        }
+    }
+    Ok(accepted)
+}
+
+async fn append(
+    state: &State,
+    subject: &CallSubject,
+    request: Box<ToolCallRequested>,
+    trace_context: TraceContext,
+    waits: bool,
+) -> Result<Accepted, Error> {
+    let stamp = state.clock.stamp(request.authorization.principal.clone(), None, Some(trace_context));
+    let requested_at = stamp.occurred_at;
+    let mut call = ToolCall::default();
+    let event = call.decide(Command::Request(request.clone()))?;
+    let envelope = Envelope::seal(&event, subject.tenant_id, subject.call_id, 1, stamp)?;
+    let reply_to = waits.then(|| state.replies.reply_to());
+    let began = Instant::now();
+    let appended = state.log.append(subject, &envelope, Expect::NOTHING, reply_to, APPEND_PATIENCE).await;
+    state.metrics.append(began.elapsed());
+    match appended {
+        Ok(_) => {
+            toolgate_store::crash::point("command-api.appended");
+            call.evolve(event);
+            Ok(Accepted { state: CallState { call, requested_at, finished_at: None }, replayed: false })
+        }
+        Err(AppendError::Conflict) => {
+            let recorded = state.log.load(subject).await?;
+            let existing = CallState::of(&recorded)?.ok_or(AppendError::Conflict)?;
+            match existing.call.decide(Command::Request(request)) {
+                Err(toolgate_events::tool_call::Error::AlreadyRequested) => Ok(Accepted { state: existing, replayed: true }),
+                Err(refused) => Err(refused.into()),
+                // An existing call never accepts a second request.
+                Ok(_) => Err(AppendError::Conflict.into()),
+            }
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The announcement is the fast path, the log the truth: a lost announcement costs time, never the answer.
+async fn wait_for_outcome(
+    state: &State,
+    subject: &CallSubject,
+    mut waiting: WaitForReply,
+    deadline: Instant,
+    known: &mut CallState,
+) -> Result<(), Error> {
+    let mut pause = FIRST_LOOK;
+    loop {
+        let look = Instant::now() + pause;
+        tokio::select! {
+            announced = timeout_at(deadline.min(look), waiting.outcome()) => {
+                if let Ok(payload) = announced {
+                    let envelope = Envelope::decode(&payload)?;
+                    known.call.evolve(envelope.event()?);
+                    known.finished_at = Some(envelope.occurred_at);
+                    return Ok(());
+                }
+            }
+            () = sleep_until(deadline) => {}
+        }
+        let recorded = state.log.load(subject).await?;
+        if let Some(current) = CallState::of(&recorded)? {
+            *known = current;
+        }
+        if known.is_final() || Instant::now() >= deadline {
+            return Ok(());
+        }
+        pause = (pause * 2).min(LAST_LOOK);
+    }
+}

@@ -1,0 +1,48 @@
+use axum::{
+    Json,
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use toolgate_security::{Authenticated, Problem, RequestContext};
+
+use super::view;
+use crate::commands::cancel_tool_call::{self as command, CancelToolCall};
+
+/// Cancel a tool call
+///
+/// Calls off what has no outcome yet. A worker that is already running it can no longer record one.
+#[utoipa::path(
+    post,
+    path = "/v1/tool-calls/{call_id}/cancel",
+    tag = "tool calls",
+    params(("call_id" = uuid::Uuid, Path)),
+    responses(
+        (status = 202, description = "Cancelled", content_type = "application/json"),
+        (status = 401, description = "No valid token", content_type = "application/problem+json"),
+        (status = 403, description = "The token does not allow this", content_type = "application/problem+json"),
+        (status = 404, description = "No such call", content_type = "application/problem+json"),
+        (status = 409, description = "It already has an outcome", content_type = "application/problem+json"),
+        (status = 503, description = "The log did not confirm it", content_type = "application/problem+json"),
+    ),
+    security(("bearer" = [])),
+)]
+pub async fn handler(
+    State(state): State<crate::State>,
+    Authenticated(principal): Authenticated,
+    context: RequestContext,
+    Path(call_id): Path<String>,
+) -> Result<Response, Problem> {
+    state.guard.authorize(&principal, "tool_call:cancel")?;
+    // What is no id names no call.
+    let call_id = call_id.parse().map_err(|_| Problem::not_found())?;
+    let cancel = CancelToolCall {
+        tenant_id: principal.tenant_id,
+        call_id,
+        principal: principal.subject.clone(),
+        trace_context: context.trace_context(),
+    };
+    let cancelled = command::handle(&state, cancel).await?;
+    let view = view(call_id, cancelled).ok_or_else(Problem::internal)?;
+    Ok((StatusCode::ACCEPTED, Json(view)).into_response())
+}

@@ -1,0 +1,30 @@
+//! One file per endpoint, and the request headers they share.
+
+pub mod cancel_tool_call;
+mod idempotency_key;
+mod prefer;
+pub mod request_tool_call;
+
+use toolgate_events::{CallId, CallLinks, CallView};
+
+use crate::commands::CallState;
+
+/// The call as both APIs show it. Its position is the projector's to say, so it is absent here.
+fn view(call_id: CallId, state: CallState) -> Option<CallView> {
+    let CallState { call, requested_at, finished_at } = state;
+    let request = call.request?;
+    Some(CallView {
+        call_id,
+        tool: request.tool,
+        status: call.status?,
+        session_id: request.session_id,
+        result: call.result,
+        error: call.error,
+        cached: None,
+        attempts: call.attempts,
+        requested_at,
+        finished_at,
+        position: None,
+        links: CallLinks::of(call_id),
+    })
+}

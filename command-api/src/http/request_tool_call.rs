@@ -1,0 +1,211 @@
+use std::time::Duration;
+
+use axum::{Json, extract::State, response::{IntoResponse, Response}};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+use toolgate_events::{
+    Authorization, CallId, CallOptions, CallView, ToolCallRequested, canonical,
+    tools::{self, Contract},
+};
+use toolgate_security::{Authenticated, FieldError, Principal, Problem, ProblemKind, RequestContext, StrictJson};
+use utoipa::ToSchema;
+
+use super::{idempotency_key, prefer, view};
+use crate::{
+    commands::request_tool_call::{self as command, Accepted, RequestToolCall},
+    validators::Validators,
+};
+
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// A call to one tool.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Body {
+    /// The tool's name, as `GET /v1/tools` lists it.
+    #[schema(example = "knowledge.search")]
+    tool: String,
+    /// What the tool's input schema asks for.
+    #[schema(value_type = Object)]
+    arguments: Map<String, Value>,
+    /// Groups the calls of one agent session, 1 to 128 characters.
+    session_id: Option<String>,
+    #[serde(default)]
+    options: Options,
+}
+
+/// What the caller may choose.
+#[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// BCP 47 language tag.
+    #[schema(example = "id-ID")]
+    locale: Option<String>,
+    /// How old a cached result may be, in seconds.
+    freshness_seconds: Option<u32>,
+    /// How long one attempt may run, in milliseconds; the contract's own limit still holds.
+    timeout_ms: Option<u32>,
+}
+
+/// Request a tool call
+///
+/// The call is accepted once it is durable. `Prefer: wait=N` waits up to N seconds (60 at the most) for its outcome. Tools with
+/// side effects need an `Idempotency-Key`: the same key and body always name the same call.
+#[utoipa::path(
+    post,
+    path = "/v1/tool-calls",
+    tag = "tool calls",
+    request_body = Body,
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters, bare or quoted; scope: tenant, principal and tool"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`, in seconds (RFC 7240)"),
+    ),
+    responses(
+        (status = 200, description = "The call has an outcome; `status` says which", content_type = "application/json"),
+        (status = 202, description = "Accepted; follow `Location`", content_type = "application/json"),
+        (status = 400, description = "Not valid, or against the tool's contract", content_type = "application/problem+json"),
+        (status = 401, description = "No valid token", content_type = "application/problem+json"),
+        (status = 403, description = "The token does not allow this tool", content_type = "application/problem+json"),
+        (status = 404, description = "No such tool", content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", content_type = "application/problem+json"),
+        (status = 415, description = "The body is not application/json", content_type = "application/problem+json"),
+        (status = 422, description = "The key was used for another request", content_type = "application/problem+json"),
+        (status = 503, description = "Not accepted, or not known to be; try again with the same key", content_type = "application/problem+json"),
+    ),
+    security(("bearer" = [])),
+)]
+pub async fn handler(
+    State(state): State<crate::State>,
+    Authenticated(principal): Authenticated,
+    context: RequestContext,
+    headers: HeaderMap,
+    StrictJson(body): StrictJson<Body>,
+) -> Result<Response, Problem> {
+    let began = Instant::now();
+    let contract = contract_for(&state, &principal, &body.tool)?;
+    let answer = accept(&state, &principal, context, &headers, body, contract).await;
+    let outcome = match &answer {
+        Ok(response) if response.status() == StatusCode::OK => "finished",
+        Ok(_) => "accepted",
+        Err(problem) if problem.kind() == ProblemKind::Unavailable => "unavailable",
+        Err(_) => "refused",
+    };
+    state.metrics.command(contract.name, outcome, began.elapsed());
+    answer.map_err(|problem| problem.for_tool(contract.name))
+}
+
+async fn accept(
+    state: &crate::State,
+    principal: &Principal,
+    context: RequestContext,
+    headers: &HeaderMap,
+    body: Body,
+    contract: &'static Contract,
+) -> Result<Response, Problem> {
+    let decision = state.guard.authorize(principal, &permission(contract.name))?;
+    let key = idempotency_key::parse(headers)?;
+    let Body { tool, arguments, session_id, options } = body;
+    let request_fingerprint =
+        canonical::sha256_hex(&json!({"tool": tool, "arguments": arguments, "session_id": session_id, "options": options}));
+    let arguments = validate(&state.validators, contract, arguments, session_id.as_deref(), &options, key.is_some())?;
+    let wait = prefer::wait(headers);
+    let call_id = match &key {
+        Some(key) => CallId::from_key(principal.tenant_id, &principal.subject, contract.name, key),
+        None => CallId(state.clock.new_id()),
+    };
+    let request = Box::new(ToolCallRequested {
+        tool,
+        lane: contract.lane.clone(),
+        arguments,
+        session_id: session_id.or_else(|| principal.session_id.clone()),
+        options: CallOptions {
+            locale: options.locale,
+            freshness_seconds: options.freshness_seconds,
+            timeout_ms: options.timeout_ms,
+        },
+        request_fingerprint,
+        authorization: Authorization {
+            policy_version: decision.policy_version,
+            rule: decision.rule,
+            principal: principal.subject.clone(),
+            roles: principal.roles.clone(),
+            permissions: principal.permissions.clone(),
+            tool_version: contract.version,
+            contract_hash: state.validators.contract_hash(contract.name).to_owned(),
+        },
+    });
+    let command =
+        RequestToolCall { tenant_id: principal.tenant_id, call_id, request, trace_context: context.trace_context(), wait };
+    let accepted = command::handle(state, command).await?;
+    respond(call_id, accepted, wait).ok_or_else(Problem::internal)
+}
+
+/// A tool nobody could call is unknown; which tools exist is told only to those who may call some.
+fn contract_for(state: &crate::State, principal: &Principal, tool: &str) -> Result<&'static Contract, Problem> {
+    if let Some(contract) = tools::find(tool) {
+        return Ok(contract);
+    }
+    let may_call_any = tools::all().iter().any(|contract| state.guard.authorize(principal, &permission(contract.name)).is_ok());
+    if may_call_any {
+        Err(Problem::new(ProblemKind::NotFound, "there is no tool of that name; GET /v1/tools lists them"))
+    } else {
+        Err(Problem::new(ProblemKind::Forbidden, "this token allows no tool call"))
+    }
+}
+
+fn permission(tool: &str) -> String {
+    format!("tool.{tool}:invoke")
+}
+
+/// Everything wrong with the request at once; the arguments are handed back.
+fn validate(
+    validators: &Validators,
+    contract: &Contract,
+    arguments: Map<String, Value>,
+    session_id: Option<&str>,
+    options: &Options,
+    has_key: bool,
+) -> Result<Map<String, Value>, Problem> {
+    let arguments = Value::Object(arguments);
+    let mut errors = validators.check(contract.name, &arguments);
+    let mut refuse = |pointer: &str, detail: &str| {
+        errors.push(FieldError { pointer: pointer.to_owned(), detail: detail.to_owned() });
+    };
+    if contract.needs_idempotency_key() && !has_key {
+        refuse("Idempotency-Key", "this tool has side effects: send a key, so that a retry cannot repeat them");
+    }
+    if session_id.is_some_and(|id| id.is_empty() || id.chars().count() > 128 || id.chars().any(char::is_control)) {
+        refuse("/session_id", "must be 1 to 128 printable characters");
+    }
+    let is_tag = |tag: &str| (2..=35).contains(&tag.len()) && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if options.locale.as_deref().is_some_and(|tag| !is_tag(tag)) {
+        refuse("/options/locale", "must be a BCP 47 language tag");
+    }
+    if options.timeout_ms == Some(0) {
+        refuse("/options/timeout_ms", "must be at least 1");
+    }
+    match arguments {
+        Value::Object(arguments) if errors.is_empty() => Ok(arguments),
+        _ => Err(Problem::invalid_all(errors)),
+    }
+}
+
+fn respond(call_id: CallId, accepted: Accepted, wait: Option<Duration>) -> Option<Response> {
+    let Accepted { state, replayed } = accepted;
+    let status = if state.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let view: CallView = view(call_id, state)?;
+    let location = HeaderValue::from_str(&view.links.own).ok()?;
+    let mut response = (status, Json(view)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, location);
+    if replayed {
+        headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    if let Some(wait) = wait {
+        headers.insert(PREFERENCE_APPLIED, HeaderValue::from_str(&format!("wait={}", wait.as_secs())).ok()?);
+    }
+    Some(response)
+}

@@ -1,0 +1,62 @@
+//! The way in: a request becomes a command, the command an event, and the log's acknowledgement the answer.
+//!
+//! This crate reads and writes nothing but the log: no SQL, no read models, no rules (those are the aggregate's).
+
+mod commands;
+mod http;
+mod metrics;
+mod validators;
+
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry;
+use toolgate_security::Guard;
+use toolgate_store::{Clock, Log, LogError, Replies};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{metrics::Metrics, validators::Validators};
+
+/// What every handler works with.
+#[derive(Clone, Debug)]
+pub struct State {
+    guard: Guard,
+    log: Log,
+    clock: Clock,
+    replies: Arc<Replies>,
+    validators: Arc<Validators>,
+    metrics: Metrics,
+}
+
+impl State {
+    /// # Errors
+    /// When the subscription for outcomes cannot be made.
+    pub async fn open(guard: Guard, log: Log, clock: Clock, registry: &mut Registry) -> Result<Self, LogError> {
+        let replies = Arc::new(Replies::open(&log).await?);
+        let metrics = Metrics::register(registry);
+        Ok(Self { guard, log, clock, replies, validators: Arc::new(Validators::compile()), metrics })
+    }
+
+    /// Why commands cannot be accepted at the moment.
+    ///
+    /// # Errors
+    /// The reason, for the operator.
+    pub fn readiness(&self) -> Result<(), String> {
+        if self.log.is_connected() { Ok(()) } else { Err("not connected to NATS".to_owned()) }
+    }
+}
+
+impl axum::extract::FromRef<State> for Guard {
+    fn from_ref(state: &State) -> Self {
+        state.guard.clone()
+    }
+}
+
+/// The routes of this API.
+pub fn router(state: State) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(http::request_tool_call::handler))
+        .routes(routes!(http::cancel_tool_call::handler))
+        // A second name for the same endpoint.
+        .route("/tool-call", axum::routing::post(http::request_tool_call::handler))
+        .with_state(state)
+}

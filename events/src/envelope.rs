@@ -1,0 +1,97 @@
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{CallId, DecodeError, TenantId, ToolCallEvent, serde_text, upcast};
+
+/// One event as it stands in the log. The stream sequence is the broker's and is not part of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    pub event_id: Uuid,
+    pub event_type: String,
+    pub event_version: u32,
+    pub tenant_id: TenantId,
+    pub aggregate_type: String,
+    pub aggregate_id: CallId,
+    /// 1 for the first event of the call.
+    #[serde(with = "serde_text::u64_string")]
+    pub aggregate_sequence: u64,
+    pub correlation_id: Uuid,
+    pub causation_id: Option<Uuid>,
+    /// The principal's subject, or the worker's name.
+    pub actor: String,
+    #[serde(with = "serde_text::timestamp")]
+    pub occurred_at: DateTime<Utc>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub trace_context: Option<TraceContext>,
+    pub data: Value,
+}
+
+/// W3C Trace Context of the request that caused the event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceContext {
+    pub traceparent: String,
+}
+
+/// What the domain may not make for itself: the identity and the time of a new event.
+#[derive(Clone, Debug)]
+pub struct Stamp {
+    pub event_id: Uuid,
+    pub occurred_at: DateTime<Utc>,
+    pub actor: String,
+    pub causation_id: Option<Uuid>,
+    pub trace_context: Option<TraceContext>,
+}
+
+impl Envelope {
+    /// Seals an event. Its correlation id is the call's, so that everything a call caused is found by one id.
+    ///
+    /// # Errors
+    /// None for the event types of this release; the signature is serde's.
+    pub fn seal(
+        event: &ToolCallEvent,
+        tenant_id: TenantId,
+        call_id: CallId,
+        aggregate_sequence: u64,
+        stamp: Stamp,
+    ) -> Result<Self, serde_json::Error> {
+        Ok(Self {
+            event_id: stamp.event_id,
+            event_type: event.name().to_owned(),
+            event_version: event.version(),
+            tenant_id,
+            aggregate_type: "tool_call".to_owned(),
+            aggregate_id: call_id,
+            aggregate_sequence,
+            correlation_id: call_id.0,
+            causation_id: stamp.causation_id,
+            actor: stamp.actor,
+            occurred_at: stamp.occurred_at,
+            trace_context: stamp.trace_context,
+            data: event.data()?,
+        })
+    }
+
+    /// The bytes that go to the log.
+    ///
+    /// # Errors
+    /// None for an envelope; the signature is serde's.
+    pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(self)
+    }
+
+    /// # Errors
+    /// [`DecodeError::Malformed`] when the bytes are no envelope. An unknown type or version is no error here: see [`Self::event`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        serde_json::from_slice(bytes).map_err(|error| DecodeError::Malformed(error.to_string()))
+    }
+
+    /// The event inside, brought to its current version.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for an unknown type, a newer version, or data that does not fit its version.
+    pub fn event(&self) -> Result<ToolCallEvent, DecodeError> {
+        upcast(&self.event_type, self.event_version, &self.data)
+    }
+}

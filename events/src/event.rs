@@ -1,0 +1,176 @@
+use cqrs_es::DomainEvent;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::Lane;
+
+/// What can happen to a tool call. The wire form is the envelope's `event_type`, `event_version` and `data`; the Rust names
+/// never reach the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event_type", content = "data", rename_all = "snake_case")]
+pub enum ToolCallEvent {
+    ToolCallRequested(Box<ToolCallRequested>),
+    ToolCallStarted(ToolCallStarted),
+    ToolCallRetried(ToolCallRetried),
+    ToolCallSucceeded(ToolCallSucceeded),
+    ToolCallFailed(ToolCallFailed),
+    ToolCallCancelled(ToolCallCancelled),
+}
+
+impl ToolCallEvent {
+    pub const REQUESTED: &'static str = "tool_call_requested";
+    pub const STARTED: &'static str = "tool_call_started";
+    pub const RETRIED: &'static str = "tool_call_retried";
+    pub const SUCCEEDED: &'static str = "tool_call_succeeded";
+    pub const FAILED: &'static str = "tool_call_failed";
+    pub const CANCELLED: &'static str = "tool_call_cancelled";
+
+    /// The `event_type` of the envelope.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ToolCallRequested(_) => Self::REQUESTED,
+            Self::ToolCallStarted(_) => Self::STARTED,
+            Self::ToolCallRetried(_) => Self::RETRIED,
+            Self::ToolCallSucceeded(_) => Self::SUCCEEDED,
+            Self::ToolCallFailed(_) => Self::FAILED,
+            Self::ToolCallCancelled(_) => Self::CANCELLED,
+        }
+    }
+
+    /// The `event_version` this release writes. Older ones are upcast on reading.
+    pub fn version(&self) -> u32 {
+        match self {
+            Self::ToolCallRequested(_) => 2,
+            _ => 1,
+        }
+    }
+
+    /// The envelope's `data`.
+    ///
+    /// # Errors
+    /// None of these types can fail to serialise; the signature is serde's.
+    pub fn data(&self) -> Result<Value, serde_json::Error> {
+        match self {
+            Self::ToolCallRequested(data) => serde_json::to_value(data),
+            Self::ToolCallStarted(data) => serde_json::to_value(data),
+            Self::ToolCallRetried(data) => serde_json::to_value(data),
+            Self::ToolCallSucceeded(data) => serde_json::to_value(data),
+            Self::ToolCallFailed(data) => serde_json::to_value(data),
+            Self::ToolCallCancelled(data) => serde_json::to_value(data),
+        }
+    }
+
+    /// Whether nothing can follow this event.
+    pub fn is_outcome(&self) -> bool {
+        matches!(self, Self::ToolCallSucceeded(_) | Self::ToolCallFailed(_) | Self::ToolCallCancelled(_))
+    }
+}
+
+impl DomainEvent for ToolCallEvent {
+    fn event_type(&self) -> String {
+        self.name().to_owned()
+    }
+
+    fn event_version(&self) -> String {
+        self.version().to_string()
+    }
+}
+
+/// A principal asked for a call and was allowed to. Version 2: version 1 kept the decision in loose fields and knew no options
+/// but the timeout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToolCallRequested {
+    pub tool: String,
+    pub lane: Lane,
+    pub arguments: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub session_id: Option<String>,
+    #[serde(default)]
+    pub options: CallOptions,
+    /// SHA-256 over the canonical request: the same key with another fingerprint is refused.
+    pub request_fingerprint: String,
+    pub authorization: Authorization,
+}
+
+/// What the caller may choose about a call.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallOptions {
+    /// BCP 47 language tag.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub locale: Option<String>,
+    /// How old a cached result may be, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub freshness_seconds: Option<u32>,
+    /// How long one attempt may run, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub timeout_ms: Option<u32>,
+}
+
+/// The decision that let the call in, with everything it was decided from: what is not recorded here can never be replayed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authorization {
+    pub policy_version: String,
+    pub rule: String,
+    pub principal: String,
+    pub roles: Vec<String>,
+    pub permissions: Vec<String>,
+    pub tool_version: u32,
+    pub contract_hash: String,
+}
+
+/// A worker claimed an effectful call before touching the outside world.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolCallStarted {
+    pub tool: String,
+    pub attempt: u32,
+    pub worker: String,
+}
+
+/// A worker took the call over from an attempt that left no outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolCallRetried {
+    pub tool: String,
+    pub attempt: u32,
+    pub worker: String,
+    pub reason: String,
+}
+
+/// The tool answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToolCallSucceeded {
+    pub tool: String,
+    pub attempt: u32,
+    pub worker: String,
+    pub duration_ms: u64,
+    pub result: Value,
+}
+
+/// The tool did not answer, or refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToolCallFailed {
+    pub tool: String,
+    pub attempt: u32,
+    pub worker: String,
+    pub duration_ms: u64,
+    pub error: CallError,
+}
+
+/// A problem object (RFC 9457) as it is recorded with a failed call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallError {
+    /// A stable URN, `urn:toolgate:tool:<what>`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: String,
+    pub detail: String,
+}
+
+/// A principal called it off before it had an outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolCallCancelled {
+    pub tool: String,
+    pub principal: String,
+    /// The `tool_call_requested` event this undoes.
+    pub requested_event_id: Uuid,
+}

@@ -1,0 +1,44 @@
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{Contract, FIRST_VERSION, SideEffects, lane, schema_of};
+
+/// Arguments of `task.create`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TaskCreateInput {
+    #[schemars(length(min = 1, max = 500))]
+    pub title: String,
+    #[schemars(length(max = 10_000))]
+    pub description: Option<String>,
+    #[schemars(length(min = 1, max = 255))]
+    pub assignee: Option<String>,
+    /// RFC 3339.
+    pub due: Option<DateTime<Utc>>,
+    #[schemars(length(max = 50), inner(length(min = 1, max = 100)))]
+    pub labels: Option<Vec<String>>,
+}
+
+/// Result of `task.create`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct TaskCreateOutput {
+    pub task_id: Uuid,
+}
+
+pub(super) fn contract() -> Contract {
+    Contract {
+        name: "task.create",
+        version: FIRST_VERSION,
+        description: "Creates a task. The task is what the recorded outcome says: a call that ran twice still made one.",
+        side_effects: SideEffects::Effectful,
+        lane: lane("task"),
+        timeout_ms: 10_000,
+        max_attempts: 5,
+        input_schema: schema_of::<TaskCreateInput>(),
+        output_schema: schema_of::<TaskCreateOutput>(),
+        examples: vec![json!({"title": "Review the report", "assignee": "ada", "labels": ["audit"], "due": "2030-01-31T12:00:00Z"})],
+    }
+}

@@ -1,0 +1,169 @@
+//! Announcements on core NATS: the fast path beside the log. Each may be lost; whoever waits for one reads the log or the
+//! database when its patience ends.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use tokio::{sync::broadcast, task::AbortHandle};
+use toolgate_events::{CallId, TenantId};
+use uuid::Uuid;
+
+use crate::{Log, LogError};
+
+/// Where one API instance waits for outcomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplyTo(String);
+
+impl ReplyTo {
+    pub(crate) const HEADER: &'static str = "Toolgate-Reply-To";
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Only what an API instance could have written: a header must not send outcomes elsewhere.
+    pub(crate) fn parse(subject: &str) -> Option<Self> {
+        let instance = subject.strip_prefix("reply.")?;
+        Uuid::try_parse(instance).ok()?;
+        Some(Self(subject.to_owned()))
+    }
+}
+
+type Waiting = Arc<Mutex<HashMap<CallId, broadcast::Sender<Bytes>>>>;
+
+/// One subscription for all the outcomes this instance waits for.
+pub struct Replies {
+    reply_to: ReplyTo,
+    waiting: Waiting,
+    task: AbortHandle,
+}
+
+/// A place in the queue for one call's outcome. Dropping it gives the place up.
+pub struct WaitForReply {
+    call: CallId,
+    waiting: Waiting,
+    receiver: broadcast::Receiver<Bytes>,
+}
+
+/// A tenant's newest position, as the projector announces it after its commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Projected {
+    pub tenant: TenantId,
+    pub position: u64,
+}
+
+impl Replies {
+    /// # Errors
+    /// [`LogError::Subscribe`]
+    pub async fn open(log: &Log) -> Result<Self, LogError> {
+        let reply_to = ReplyTo(format!("reply.{}", Uuid::now_v7().simple()));
+        let mut subscription = log.client.subscribe(reply_to.0.clone()).await?;
+        let waiting = Waiting::default();
+        let senders = Arc::clone(&waiting);
+        let task = tokio::spawn(async move {
+            while let Some(message) = subscription.next().await {
+                let call = message.headers.as_ref().and_then(|headers| headers.get("call-id")?.as_str().parse().ok());
+                let Some(call) = call else { continue };
+                let sender = lock(&senders).get(&call).cloned();
+                if let Some(sender) = sender {
+                    // No receiver left means nobody waits any more.
+                    let _gone = sender.send(message.payload);
+                }
+            }
+        });
+        Ok(Self { reply_to, waiting, task: task.abort_handle() })
+    }
+
+    pub fn reply_to(&self) -> &ReplyTo {
+        &self.reply_to
+    }
+
+    /// Takes a place in the queue. To miss nothing, take it before the call is appended.
+    pub fn wait_for(&self, call: CallId) -> WaitForReply {
+        let mut waiting = lock(&self.waiting);
+        let sender = waiting.entry(call).or_insert_with(|| broadcast::channel(1).0);
+        WaitForReply { call, waiting: Arc::clone(&self.waiting), receiver: sender.subscribe() }
+    }
+}
+
+impl WaitForReply {
+    /// The outcome's envelope as it was appended. Pends for ever when the announcement is lost.
+    pub async fn outcome(&mut self) -> Bytes {
+        match self.receiver.recv().await {
+            Ok(payload) => payload,
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for WaitForReply {
+    fn drop(&mut self) {
+        let mut waiting = lock(&self.waiting);
+        if waiting.get(&self.call).is_some_and(|sender| sender.receiver_count() <= 1) {
+            waiting.remove(&self.call);
+        }
+    }
+}
+
+impl Drop for Replies {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl fmt::Debug for Replies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replies").field("reply_to", &self.reply_to).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for WaitForReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WaitForReply").field("call", &self.call).finish_non_exhaustive()
+    }
+}
+
+impl Log {
+    /// Tells the waiting API instance an outcome that is already in the log.
+    pub async fn announce_outcome(&self, reply_to: &ReplyTo, call: CallId, outcome: Bytes) {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("call-id", call.to_string());
+        if let Err(error) = self.client.publish_with_headers(reply_to.0.clone(), headers, outcome).await {
+            tracing::debug!(error = %error, "an outcome could not be announced; the caller will read the log");
+        }
+    }
+
+    /// Tells every query-api instance how far a tenant is projected. Only after the commit.
+    pub async fn announce_projected(&self, projected: Projected) {
+        let payload = Bytes::from(projected.position.to_string());
+        if let Err(error) = self.client.publish(format!("projected.{}", projected.tenant), payload).await {
+            tracing::debug!(error = %error, "a position could not be announced; subscribers will look by themselves");
+        }
+    }
+
+    /// Every tenant's newest positions, as they are announced.
+    ///
+    /// # Errors
+    /// [`LogError::Subscribe`]
+    pub async fn projected(&self) -> Result<impl Stream<Item = Projected> + Send + use<>, LogError> {
+        let subscription = self.client.subscribe("projected.*").await?;
+        Ok(subscription.filter_map(|message| {
+            let projected = (|| {
+                let tenant = message.subject.strip_prefix("projected.")?.parse().ok()?;
+                let position = std::str::from_utf8(&message.payload).ok()?.parse().ok()?;
+                Some(Projected { tenant, position })
+            })();
+            std::future::ready(projected)
+        }))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // The map stays consistent whatever panicked while holding it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

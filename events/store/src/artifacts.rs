@@ -1,0 +1,76 @@
+use std::io;
+
+use async_nats::jetstream::object_store::{Config, GetErrorKind, ObjectMetadata, ObjectStore};
+use tokio::io::AsyncRead;
+use toolgate_events::TenantId;
+use uuid::Uuid;
+
+use crate::Log;
+
+const BUCKET: &str = "artifacts";
+
+/// The bytes that tools made, in JetStream's object store. What they are, and whose, is in the read model.
+#[derive(Clone)]
+pub struct Artifacts(ObjectStore);
+
+/// Why an artifact could not be kept or fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    #[error("there is no such artifact")]
+    NotFound,
+    #[error("the object store did not answer: {0}")]
+    Unavailable(String),
+}
+
+impl Artifacts {
+    /// # Errors
+    /// [`ArtifactError::Unavailable`]
+    pub async fn open(log: &Log) -> Result<Self, ArtifactError> {
+        if let Ok(store) = log.context.get_object_store(BUCKET).await {
+            return Ok(Self(store));
+        }
+        let config = Config {
+            bucket: BUCKET.to_owned(),
+            num_replicas: log.stream(toolgate_events::Partition(0)).cached_info().config.num_replicas,
+            ..Config::default()
+        };
+        log.context.create_object_store(config).await.map(Self).map_err(|error| ArtifactError::Unavailable(error.to_string()))
+    }
+
+    /// Keeps `bytes` under an id. The same id and bytes again change nothing a reader could see.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Unavailable`]
+    pub async fn put(&self, tenant: TenantId, artifact: Uuid, bytes: &[u8]) -> Result<(), ArtifactError> {
+        let meta = ObjectMetadata { name: name(tenant, artifact), ..ObjectMetadata::default() };
+        let mut reader = bytes;
+        self.0.put(meta, &mut reader).await.map(drop).map_err(|error| ArtifactError::Unavailable(error.to_string()))
+    }
+
+    /// The bytes kept under an id; the object store checks their digest as they are read.
+    ///
+    /// # Errors
+    /// [`ArtifactError`]
+    pub async fn get(&self, tenant: TenantId, artifact: Uuid) -> Result<impl AsyncRead + Send + Unpin + use<>, ArtifactError> {
+        self.0.get(name(tenant, artifact)).await.map_err(|error| match error.kind() {
+            GetErrorKind::NotFound => ArtifactError::NotFound,
+            _ => ArtifactError::Unavailable(error.to_string()),
+        })
+    }
+}
+
+impl std::fmt::Debug for Artifacts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Artifacts")
+    }
+}
+
+impl From<ArtifactError> for io::Error {
+    fn from(error: ArtifactError) -> Self {
+        io::Error::other(error)
+    }
+}
+
+fn name(tenant: TenantId, artifact: Uuid) -> String {
+    format!("{tenant}/{artifact}")
+}

@@ -1,0 +1,24 @@
+//! The log: JetStream streams that hold every event, and the core-NATS announcements around them.
+//!
+//! This is the only crate that speaks NATS. Domain rules live in `toolgate-events`.
+
+mod announce;
+mod append;
+mod artifacts;
+mod clock;
+mod consume;
+mod cqrs;
+pub mod crash;
+mod load;
+mod log;
+mod park;
+
+pub use announce::{Projected, Replies, ReplyTo, WaitForReply};
+pub use append::{AppendError, Expect};
+pub use artifacts::{ArtifactError, Artifacts};
+pub use clock::Clock;
+pub use consume::{ConsumeError, Delivery, LaneState, LogReader, Received};
+pub use cqrs::{JetStreamEventStore, StoreContext, StoreError};
+pub use load::{LoadError, Recorded, fold};
+pub use log::{Log, LogError, LogOptions, PartitionState};
+pub use park::Parked;

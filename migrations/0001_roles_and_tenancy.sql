@@ -1,0 +1,32 @@
+-- The two runtime roles and the one way a connection says whose rows it may see.
+-- The roles own nothing: migrations run as the owner, and neither role can bypass row-level security.
+
+do $$
+begin
+    if not exists (select from pg_roles where rolname = 'toolgate_reader') then
+        create role toolgate_reader nologin;
+    end if;
+    if not exists (select from pg_roles where rolname = 'toolgate_projector') then
+        create role toolgate_projector nologin;
+    end if;
+end
+$$;
+
+revoke all on schema public from public;
+grant usage on schema public to toolgate_reader, toolgate_projector;
+
+-- Transaction-local, so that nothing survives on a pooled connection.
+create function set_tenant(tenant uuid) returns void
+    language sql
+    set search_path = pg_catalog
+    as $$ select set_config('app.current_tenant', tenant::text, true) $$;
+revoke all on function set_tenant(uuid) from public;
+grant execute on function set_tenant(uuid) to toolgate_reader;
+
+-- Null when no tenant is set, which equals no row's tenant.
+create function current_tenant() returns uuid
+    language sql stable parallel safe
+    set search_path = pg_catalog
+    as $$ select nullif(current_setting('app.current_tenant', true), '')::uuid $$;
+revoke all on function current_tenant() from public;
+grant execute on function current_tenant() to toolgate_reader;

@@ -1,0 +1,156 @@
+//! Pure: messages become numbered, chained, understood events. What cannot be understood is numbered and chained all the same.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use toolgate_events::{CallId, CallSubject, Envelope, TenantId, ToolCallEvent, audit, audit::AuditRow};
+use toolgate_store::Received;
+use uuid::Uuid;
+
+/// Where a tenant's chain ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub position: u64,
+    pub hash: String,
+}
+
+impl Head {
+    /// Before a tenant's first event.
+    pub fn genesis(tenant: TenantId) -> Self {
+        Self { position: 0, hash: audit::genesis_hash(tenant) }
+    }
+}
+
+/// One event with its place in its tenant's history.
+#[derive(Debug)]
+pub struct Numbered {
+    pub tenant_id: TenantId,
+    pub row: AuditRow,
+    pub traceparent: Option<String>,
+    /// The event, or why it could not be understood.
+    pub event: Result<ToolCallEvent, String>,
+}
+
+impl Numbered {
+    pub fn call_id(&self) -> CallId {
+        CallId(self.row.aggregate_id)
+    }
+
+    pub fn occurred_at(&self) -> DateTime<Utc> {
+        self.row.occurred_at
+    }
+}
+
+/// Numbers and chains a message, moving its tenant's head on. `None` for a message no tenant can be found for.
+pub fn number(message: &Received, heads: &mut HashMap<TenantId, Head>) -> Option<Numbered> {
+    let tenant_id = tenant_of(message)?;
+    let head = heads.entry(tenant_id).or_insert_with(|| Head::genesis(tenant_id));
+    let read = Envelope::decode(&message.payload).map_err(|error| error.to_string()).and_then(|envelope| {
+        if envelope.tenant_id == tenant_id { Ok(envelope) } else { Err("the event names another tenant than its subject".to_owned()) }
+    });
+    let (envelope, event) = match read {
+        Ok(envelope) => {
+            let event = envelope.event().map_err(|error| error.to_string());
+            (envelope, event)
+        }
+        Err(reason) => (unreadable(message, tenant_id), Err(reason)),
+    };
+    let mut row = AuditRow {
+        position: head.position + 1,
+        stream_sequence: message.stream_sequence,
+        event_id: envelope.event_id,
+        event_type: envelope.event_type,
+        event_version: envelope.event_version,
+        aggregate_type: envelope.aggregate_type,
+        aggregate_id: envelope.aggregate_id.0,
+        aggregate_sequence: envelope.aggregate_sequence,
+        actor: envelope.actor,
+        occurred_at: envelope.occurred_at,
+        correlation_id: envelope.correlation_id,
+        causation_id: envelope.causation_id,
+        data: envelope.data,
+        prev_hash: std::mem::take(&mut head.hash),
+        hash: String::new(),
+    };
+    row.hash = row.expected_hash();
+    *head = Head { position: row.position, hash: row.hash.clone() };
+    Some(Numbered { tenant_id, row, traceparent: envelope.trace_context.map(|trace| trace.traceparent), event })
+}
+
+/// The tenant of a message, by its subject.
+pub fn tenant_of(message: &Received) -> Option<TenantId> {
+    message.subject.split('.').nth(2)?.parse().ok()
+}
+
+/// A stand-in for bytes that are no envelope: the trail shows them as they are, in hexadecimal. Everything in it follows from the
+/// message alone, so that projecting it again gives the same hash.
+fn unreadable(message: &Received, tenant_id: TenantId) -> Envelope {
+    let place = format!("{}/{}", message.partition, message.stream_sequence);
+    let event_id = Uuid::new_v5(&tenant_id.0, place.as_bytes());
+    let call_id = CallSubject::parse(&message.subject).map_or(CallId(event_id), |subject| subject.call_id);
+    Envelope {
+        event_id,
+        event_type: "unreadable".to_owned(),
+        event_version: 0,
+        tenant_id,
+        aggregate_type: "tool_call".to_owned(),
+        aggregate_id: call_id,
+        aggregate_sequence: 0,
+        correlation_id: call_id.0,
+        causation_id: None,
+        actor: "unknown".to_owned(),
+        occurred_at: DateTime::UNIX_EPOCH,
+        trace_context: None,
+        data: Value::Object(serde_json::Map::from_iter([(
+            "bytes".to_owned(),
+            json!(toolgate_events::canonical::hex(&message.payload)),
+        )])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use toolgate_events::Partition;
+
+    use super::*;
+
+    fn message(stream_sequence: u64, tenant: u128, payload: &'static [u8]) -> Received {
+        Received {
+            partition: Partition(0),
+            stream_sequence,
+            subject: format!("ev.00.{}.search.{}", Uuid::from_u128(tenant), Uuid::from_u128(9)),
+            payload: Bytes::from_static(payload),
+        }
+    }
+
+    #[test]
+    fn positions_are_gapless_per_tenant_and_chained() {
+        let mut heads = HashMap::new();
+        let rows: Vec<_> =
+            (1..=4).map(|n| number(&message(n, u128::from(n % 2), b"not json"), &mut heads).unwrap()).collect();
+        for (tenant, indexes) in [(1, [0, 2]), (0, [1, 3])] {
+            let tenant = TenantId(Uuid::from_u128(tenant));
+            let genesis = audit::genesis_hash(tenant);
+            let [first, second] = indexes.map(|index| &rows[index].row);
+            assert_eq!(audit::verify((0, &genesis), first), Ok(()));
+            assert_eq!(audit::verify((1, &first.hash), second), Ok(()));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_numbered_alike_every_time() {
+        let once = number(&message(7, 1, b"\xff\x00"), &mut HashMap::new()).unwrap();
+        let again = number(&message(7, 1, b"\xff\x00"), &mut HashMap::new()).unwrap();
+        assert!(once.event.is_err());
+        assert_eq!(once.row, again.row);
+        assert_eq!(once.row.data, json!({"bytes": "ff00"}));
+    }
+
+    #[test]
+    fn a_subject_without_a_tenant_has_no_place() {
+        let stray = Received { subject: "ev.00.x".to_owned(), ..message(1, 1, b"{}") };
+        assert!(number(&stray, &mut HashMap::new()).is_none());
+    }
+}

@@ -1,0 +1,95 @@
+//! One file per read model. Each writes its rows for a whole batch with one statement a kind, and each row is guarded by its
+//! position, so that projecting an event again changes nothing.
+
+mod audit_event;
+mod document;
+mod knowledge_document;
+mod parked_event;
+mod task;
+mod tool_call;
+
+use std::collections::HashMap;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use sqlx::PgConnection;
+use toolgate_events::{CallId, TenantId, ToolCallEvent, ToolCallSucceeded};
+
+use crate::batch::Numbered;
+
+/// Writes everything that follows from `events`.
+///
+/// # Errors
+/// Whatever the database says; the transaction must then be given up.
+pub async fn project(transaction: &mut PgConnection, events: &[Numbered]) -> Result<u64, sqlx::Error> {
+    audit_event::project(transaction, events).await?;
+    tool_call::project(transaction, events).await?;
+    let outcomes = outcomes(transaction, events).await?;
+    let mut parked = parked_event::Reasons::of(events);
+    task::project(transaction, &outcomes, &mut parked).await?;
+    document::project(transaction, &outcomes, &mut parked).await?;
+    knowledge_document::project(transaction, &outcomes, &mut parked).await?;
+    parked.project(transaction).await
+}
+
+/// A successful outcome together with what was asked: what the tools' read models are made from.
+struct Outcome<'a> {
+    at: &'a Numbered,
+    succeeded: &'a ToolCallSucceeded,
+    arguments: Value,
+}
+
+impl Outcome<'_> {
+    /// The call's arguments and result, as the contract's types.
+    fn parts<I: DeserializeOwned, O: DeserializeOwned>(&self) -> Result<(I, O), String> {
+        let input = I::deserialize(&self.arguments).map_err(|error| format!("arguments: {error}"))?;
+        let output = O::deserialize(&self.succeeded.result).map_err(|error| format!("result: {error}"))?;
+        Ok((input, output))
+    }
+
+    fn position(&self) -> i64 {
+        signed(self.at.row.position)
+    }
+}
+
+/// The outcomes that feed a read model, each with the arguments of its call: from the batch, or from the call's row.
+async fn outcomes<'a>(transaction: &mut PgConnection, events: &'a [Numbered]) -> Result<Vec<Outcome<'a>>, sqlx::Error> {
+    let feeding: Vec<_> = events
+        .iter()
+        .filter_map(|at| match &at.event {
+            Ok(ToolCallEvent::ToolCallSucceeded(succeeded)) if feeds_a_read_model(&succeeded.tool) => Some((at, succeeded)),
+            _ => None,
+        })
+        .collect();
+    if feeding.is_empty() {
+        return Ok(Vec::new());
+    }
+    let tenants: Vec<_> = feeding.iter().map(|(at, _)| at.tenant_id.0).collect();
+    let calls: Vec<_> = feeding.iter().map(|(at, _)| at.row.aggregate_id).collect();
+    let rows: Vec<(uuid::Uuid, uuid::Uuid, Value)> = sqlx::query_as(
+        "select tenant_id, call_id, arguments from tool_call
+         where (tenant_id, call_id) in (select * from unnest($1::uuid[], $2::uuid[]))",
+    )
+    .bind(tenants)
+    .bind(calls)
+    .fetch_all(transaction)
+    .await?;
+    let mut arguments: HashMap<_, _> =
+        rows.into_iter().map(|(tenant, call, arguments)| ((TenantId(tenant), CallId(call)), arguments)).collect();
+    Ok(feeding
+        .into_iter()
+        .filter_map(|(at, succeeded)| {
+            let arguments = arguments.remove(&(at.tenant_id, at.call_id()))?;
+            Some(Outcome { at, succeeded, arguments })
+        })
+        .collect())
+}
+
+fn feeds_a_read_model(tool: &str) -> bool {
+    [task::TOOL, document::TOOL, knowledge_document::TOOL].contains(&tool)
+}
+
+/// PostgreSQL has no unsigned integers; nothing here comes near the difference.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

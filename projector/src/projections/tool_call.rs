@@ -1,0 +1,135 @@
+use std::collections::{HashMap, hash_map::Entry};
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use toolgate_events::{Status, ToolCall, ToolCallEvent, ToolCallRequested, canonical};
+
+use super::signed;
+use crate::batch::Numbered;
+
+/// What a batch says of one call.
+struct Change<'a> {
+    first: &'a Numbered,
+    /// Present when the request itself is in the batch.
+    requested: Option<&'a ToolCallRequested>,
+    /// The fold of what the batch holds of the call.
+    call: ToolCall,
+    finished_at: Option<DateTime<Utc>>,
+    position: u64,
+}
+
+/// The calls as they stand: new ones are inserted in their latest state, known ones brought up to date.
+pub async fn project(transaction: &mut PgConnection, events: &[Numbered]) -> Result<(), sqlx::Error> {
+    let changes = fold(events);
+    let (new, known): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.requested.is_some());
+    insert(transaction, &new).await?;
+    update(transaction, &known).await
+}
+
+/// One change per call, in the order the calls appear.
+fn fold(events: &[Numbered]) -> Vec<Change<'_>> {
+    let mut changes: Vec<Change<'_>> = Vec::new();
+    let mut places = HashMap::new();
+    for at in events {
+        let Ok(event) = &at.event else { continue };
+        let place = match places.entry((at.tenant_id, at.row.aggregate_id)) {
+            Entry::Occupied(place) => *place.get(),
+            Entry::Vacant(vacant) => {
+                changes.push(Change { first: at, requested: None, call: ToolCall::default(), finished_at: None, position: 0 });
+                *vacant.insert(changes.len() - 1)
+            }
+        };
+        let change = &mut changes[place];
+        if let ToolCallEvent::ToolCallRequested(request) = event {
+            change.requested = Some(request);
+        }
+        change.call.evolve(event.clone());
+        change.position = at.row.position;
+        if event.is_outcome() {
+            change.finished_at = Some(at.occurred_at());
+        }
+    }
+    changes
+}
+
+macro_rules! column {
+    ($changes:expr, $value:expr) => {
+        $changes.iter().map($value).collect::<Vec<_>>()
+    };
+}
+
+fn status(change: &Change<'_>) -> &'static str {
+    change.call.status.unwrap_or(Status::Requested).as_str()
+}
+
+fn result(change: &Change<'_>) -> Option<String> {
+    change.call.result.as_ref().map(canonical::to_string)
+}
+
+fn error(change: &Change<'_>) -> Option<String> {
+    change.call.error.as_ref().and_then(|error| serde_json::to_string(error).ok())
+}
+
+fn attempts(change: &Change<'_>) -> i32 {
+    i32::try_from(change.call.attempts).unwrap_or(i32::MAX)
+}
+
+async fn insert(transaction: &mut PgConnection, new: &[&Change<'_>]) -> Result<(), sqlx::Error> {
+    let requests: Vec<_> = new.iter().filter_map(|change| Some((change, change.requested?))).collect();
+    if requests.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "insert into tool_call (tenant_id, call_id, tool, lane, status, session_id, principal, arguments, options, result, error,
+             attempts, requested_at, finished_at, requested_position, position)
+         select a, b, c, d, e, f, g, h::json, i::json, j::json, k::json, l, m, n, o, p
+         from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+             $10::text[], $11::text[], $12::int[], $13::timestamptz[], $14::timestamptz[], $15::bigint[], $16::bigint[])
+             as n (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)
+         on conflict do nothing",
+    )
+    .bind(column!(requests, |(change, _)| change.first.tenant_id.0))
+    .bind(column!(requests, |(change, _)| change.first.row.aggregate_id))
+    .bind(column!(requests, |(_, request)| request.tool.as_str()))
+    .bind(column!(requests, |(_, request)| request.lane.as_str()))
+    .bind(column!(requests, |(change, _)| status(change)))
+    .bind(column!(requests, |(_, request)| request.session_id.as_deref()))
+    .bind(column!(requests, |(_, request)| request.authorization.principal.as_str()))
+    .bind(column!(requests, |(_, request)| serde_json::to_string(&request.arguments).unwrap_or_default()))
+    .bind(column!(requests, |(_, request)| serde_json::to_string(&request.options).unwrap_or_default()))
+    .bind(column!(requests, |(change, _)| result(change)))
+    .bind(column!(requests, |(change, _)| error(change)))
+    .bind(column!(requests, |(change, _)| attempts(change)))
+    .bind(column!(requests, |(change, _)| change.first.occurred_at()))
+    .bind(column!(requests, |(change, _)| change.finished_at))
+    .bind(column!(requests, |(change, _)| signed(change.first.row.position)))
+    .bind(column!(requests, |(change, _)| signed(change.position)))
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+async fn update(transaction: &mut PgConnection, known: &[&Change<'_>]) -> Result<(), sqlx::Error> {
+    if known.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "update tool_call t
+         set status = n.status, result = n.result::json, error = n.error::json, attempts = greatest(t.attempts, n.attempts),
+             finished_at = n.finished_at, position = n.position
+         from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::int[], $7::timestamptz[], $8::bigint[])
+             as n (tenant_id, call_id, status, result, error, attempts, finished_at, position)
+         where t.tenant_id = n.tenant_id and t.call_id = n.call_id and t.position < n.position and t.finished_at is null",
+    )
+    .bind(column!(known, |change| change.first.tenant_id.0))
+    .bind(column!(known, |change| change.first.row.aggregate_id))
+    .bind(column!(known, |change| status(change)))
+    .bind(column!(known, |change| result(change)))
+    .bind(column!(known, |change| error(change)))
+    .bind(column!(known, |change| attempts(change)))
+    .bind(column!(known, |change| change.finished_at))
+    .bind(column!(known, |change| signed(change.position)))
+    .execute(transaction)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,261 @@
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    time::Duration,
+};
+
+use futures::{StreamExt, stream::SelectAll};
+use prometheus_client::registry::Registry;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio_util::sync::CancellationToken;
+use toolgate_events::{Partition, TenantId};
+use toolgate_store::{ConsumeError, LoadError, LogError, LogReader, Projected, Received, crash};
+
+use crate::{
+    Environment, Options,
+    batch::{self, Head, Numbered},
+    checkpoint::{self, Checkpoint, Mismatch},
+    metrics::Metrics,
+    ownership::Ownership,
+    projections,
+};
+
+/// How long a batch waits for company: it trades this much latency for fewer transactions under load.
+const LINGER: Duration = Duration::from_millis(2);
+/// Bytes of events in one batch at the most.
+const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// How often free partitions are looked for and the owned ones compared with the log.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
+/// Tenants whose chain heads are remembered.
+const MAX_HEADS: usize = 50_000;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Projects the partitions this process owns.
+pub struct Projector {
+    environment: Environment,
+    options: Options,
+    metrics: Metrics,
+}
+
+/// Why a run ended. Every run starts again from the checkpoints.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("the database: {0}")]
+    Database(#[from] sqlx::Error),
+    #[error("the log: {0}")]
+    Consume(#[from] ConsumeError),
+    #[error("the log: {0}")]
+    Load(#[from] LoadError),
+    #[error("the log: {0}")]
+    Log(#[from] LogError),
+    #[error("the reading of partition {0} ended")]
+    Ended(Partition),
+    #[error("the connection to the log was renewed")]
+    Reconnected,
+    #[error("partition {partition}: {mismatch}")]
+    Mismatch { partition: Partition, mismatch: Mismatch },
+}
+
+/// What one run holds in memory. All of it can be had again from the database.
+struct Run {
+    ownership: Ownership,
+    checkpoints: BTreeMap<Partition, Checkpoint>,
+    heads: HashMap<TenantId, Head>,
+    readers: SelectAll<LogReader>,
+}
+
+impl Projector {
+    pub fn new(environment: Environment, options: Options, registry: &mut Registry) -> Self {
+        Self { environment, options, metrics: Metrics::register(registry) }
+    }
+
+    /// Projects until `shutdown`. Whatever breaks, it starts again from the checkpoints.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut pause = FIRST_PAUSE;
+        while !shutdown.is_cancelled() {
+            let began = Instant::now();
+            let Err(broken) = self.run_once(&shutdown).await else { break };
+            match broken {
+                Broken::Mismatch { partition, ref mismatch } => {
+                    tracing::error!(partition = %partition, reason = %mismatch, "the log does not continue what was projected");
+                }
+                other => tracing::warn!(reason = %other, "projecting starts again from the checkpoints"),
+            }
+            if began.elapsed() > LAST_PAUSE {
+                pause = FIRST_PAUSE;
+            }
+            let _ended = shutdown.run_until_cancelled(tokio::time::sleep(pause)).await;
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+        self.environment.log.flush().await;
+    }
+
+    async fn run_once(&self, shutdown: &CancellationToken) -> Result<(), Broken> {
+        let mut run = Run {
+            ownership: Ownership::open(&self.environment.database).await?,
+            checkpoints: BTreeMap::new(),
+            heads: HashMap::new(),
+            readers: SelectAll::new(),
+        };
+        let connections = self.environment.log.connections();
+        self.look_around(&mut run).await?;
+        let mut look_around = interval(LOOK_AROUND);
+        look_around.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => {
+                    run.ownership.release().await;
+                    return Ok(());
+                }
+                _ = look_around.tick() => {
+                    if self.environment.log.connections() != connections {
+                        return Err(Broken::Reconnected);
+                    }
+                    self.look_around(&mut run).await?;
+                }
+                Some(message) = run.readers.next(), if !run.readers.is_empty() => {
+                    let messages = self.gather(&mut run.readers, message?).await?;
+                    self.project(&mut run, &messages).await?;
+                }
+            }
+        }
+    }
+
+    /// Takes free partitions, and checks that the log still continues what was projected. A partition whose log does not is left
+    /// alone, loudly; the others go on.
+    async fn look_around(&self, run: &mut Run) -> Result<(), Broken> {
+        let log = &self.environment.log;
+        let claimed = run.ownership.claim(log.all_partitions()).await?;
+        let last: BTreeMap<_, _> = log.state().await?.into_iter().map(|state| (state.partition, state.last_sequence)).collect();
+        let last_of = |partition: Partition| last.get(&partition).copied().unwrap_or_default();
+        for (partition, checkpoint) in &run.checkpoints {
+            let (last_sequence, checkpoint) = (last_of(*partition), checkpoint.stream_sequence);
+            if last_sequence < checkpoint {
+                let mismatch = Mismatch::WentBackwards { last_sequence, checkpoint };
+                return Err(Broken::Mismatch { partition: *partition, mismatch });
+            }
+        }
+        if claimed.is_empty() {
+            return Ok(());
+        }
+        for (partition, checkpoint) in checkpoint::load(&self.environment.database, &claimed).await? {
+            let verdict = checkpoint::verify(log, partition, checkpoint, last_of(partition)).await?;
+            self.metrics.halted(partition.0, verdict.is_err());
+            match verdict {
+                Ok(()) => {
+                    let ended = futures::stream::once(std::future::ready(Err(ConsumeError::Stopped(Broken::Ended(partition).to_string()))));
+                    run.readers.push(log.read_after(partition, checkpoint.stream_sequence).await?.chain(ended).boxed());
+                    run.checkpoints.insert(partition, checkpoint);
+                }
+                Err(mismatch) => {
+                    tracing::error!(partition = %partition, reason = %mismatch, "partition halted: the log does not continue what was projected");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `first` and what else is there, up to a batch.
+    async fn gather(&self, readers: &mut SelectAll<LogReader>, first: Received) -> Result<Vec<Received>, Broken> {
+        let mut bytes = first.payload.len();
+        let mut messages = vec![first];
+        let deadline = Instant::now() + LINGER;
+        while messages.len() < self.options.batch_size && bytes < MAX_BATCH_BYTES {
+            match timeout_at(deadline, readers.next()).await {
+                Ok(Some(message)) => {
+                    let message = message?;
+                    bytes += message.payload.len();
+                    messages.push(message);
+                }
+                Ok(None) | Err(_) => break,
+            }
+        }
+        Ok(messages)
+    }
+
+    async fn project(&self, run: &mut Run, messages: &[Received]) -> Result<(), Broken> {
+        let mut moves: BTreeMap<Partition, (Checkpoint, Checkpoint)> = BTreeMap::new();
+        self.load_heads(&mut run.heads, messages).await?;
+        let mut events = Vec::with_capacity(messages.len());
+        for message in messages {
+            let Some(known) = run.checkpoints.get(&message.partition).copied() else { continue };
+            let (_, upto) = moves.entry(message.partition).or_insert((known, known));
+            let expected = upto.stream_sequence + 1;
+            if message.stream_sequence < expected {
+                continue;
+            }
+            if message.stream_sequence > expected {
+                let mismatch = Mismatch::Gap { expected, found: message.stream_sequence };
+                self.metrics.halted(message.partition.0, true);
+                return Err(Broken::Mismatch { partition: message.partition, mismatch });
+            }
+            let event = batch::number(message, &mut run.heads);
+            let readable = event.as_ref().filter(|event| event.event.is_ok());
+            *upto = Checkpoint { stream_sequence: expected, event_id: readable.map(|event| event.row.event_id) };
+            match event {
+                Some(event) => events.push(event),
+                None => tracing::error!(subject = message.subject, "a message of no tenant was passed over"),
+            }
+        }
+        let parked = self.commit(&events, &moves).await?;
+        crash::point("projector.committed");
+        self.metrics.projected.inc_by(events.len() as u64);
+        self.metrics.parked.inc_by(parked);
+        run.checkpoints.extend(moves.into_iter().map(|(partition, (_, upto))| (partition, upto)));
+        self.announce(&events).await;
+        if run.heads.len() > MAX_HEADS {
+            run.heads.clear();
+        }
+        Ok(())
+    }
+
+    /// Rows, chain and checkpoint, all or nothing. The log is the truth and the checkpoint is among what is written, so the commit
+    /// need not wait for the disk: what a power cut takes is projected again, to the same rows.
+    async fn commit(&self, events: &[Numbered], moves: &BTreeMap<Partition, (Checkpoint, Checkpoint)>) -> Result<u64, sqlx::Error> {
+        let begin = "begin; set local synchronous_commit = off";
+        let mut transaction = self.environment.database.begin_with(begin).await?;
+        checkpoint::advance(&mut transaction, moves).await?;
+        let parked = if events.is_empty() { 0 } else { projections::project(&mut transaction, events).await? };
+        crash::point("projector.written");
+        transaction.commit().await?;
+        Ok(parked)
+    }
+
+    async fn load_heads(&self, heads: &mut HashMap<TenantId, Head>, messages: &[Received]) -> Result<(), sqlx::Error> {
+        let mut unknown: Vec<_> =
+            messages.iter().filter_map(batch::tenant_of).filter(|tenant| !heads.contains_key(tenant)).map(|tenant| tenant.0).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        unknown.sort_unstable();
+        unknown.dedup();
+        let rows: Vec<(uuid::Uuid, i64, String)> = sqlx::query_as(
+            "select t.tenant_id, head.position, head.hash
+             from unnest($1::uuid[]) as t (tenant_id)
+             cross join lateral (
+                 select position, hash from audit_event a where a.tenant_id = t.tenant_id order by position desc limit 1
+             ) head",
+        )
+        .bind(unknown)
+        .fetch_all(&self.environment.database)
+        .await?;
+        heads.extend(rows.into_iter().map(|(tenant, position, hash)| {
+            (TenantId(tenant), Head { position: u64::try_from(position).unwrap_or_default(), hash })
+        }));
+        Ok(())
+    }
+
+    async fn announce(&self, events: &[Numbered]) {
+        let newest: HashMap<_, _> = events.iter().map(|event| (event.tenant_id, event.row.position)).collect();
+        for (tenant, position) in newest {
+            self.environment.log.announce_projected(Projected { tenant, position }).await;
+        }
+    }
+}
+
+impl fmt::Debug for Projector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Projector").field("options", &self.options).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,110 @@
+//! How far each tenant is projected, as the projectors announce it: one subscription for the whole process.
+//!
+//! An announcement may be lost, so whoever follows a tenant also looks by itself now and then.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+use toolgate_events::TenantId;
+use toolgate_store::{Log, LogError, Projected};
+
+const RESUBSCRIBE_DELAY: Duration = Duration::from_secs(1);
+
+type Followed = Arc<Mutex<HashMap<TenantId, watch::Sender<u64>>>>;
+
+#[derive(Clone)]
+pub(crate) struct Announcements {
+    followed: Followed,
+    _listening: Arc<AbortOnDropHandle<()>>,
+}
+
+/// One tenant's announcements, from now on.
+pub(crate) struct Following {
+    tenant: TenantId,
+    followed: Followed,
+    newest: watch::Receiver<u64>,
+}
+
+impl Announcements {
+    /// # Errors
+    /// [`LogError::Subscribe`]
+    pub(crate) async fn open(log: &Log) -> Result<Self, LogError> {
+        let followed = Followed::default();
+        let first = log.projected().await?;
+        let task = tokio::spawn(listen(log.clone(), Arc::clone(&followed), first.boxed()));
+        Ok(Self { followed, _listening: Arc::new(AbortOnDropHandle::new(task)) })
+    }
+
+    pub(crate) fn follow(&self, tenant: TenantId) -> Following {
+        let mut followed = lock(&self.followed);
+        let newest = followed.entry(tenant).or_insert_with(|| watch::channel(0).0).subscribe();
+        Following { tenant, followed: Arc::clone(&self.followed), newest }
+    }
+}
+
+impl Following {
+    /// Waits for the next announcement, at the longest for `patience`.
+    pub(crate) async fn changed(&mut self, patience: Duration) {
+        // Neither silence nor a closed channel is an answer: the caller looks at the database in any case.
+        let _changed_or_silent = tokio::time::timeout(patience, self.newest.changed()).await;
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let mut followed = lock(&self.followed);
+        if followed.get(&self.tenant).is_some_and(|sender| sender.receiver_count() <= 1) {
+            followed.remove(&self.tenant);
+        }
+    }
+}
+
+async fn listen(log: Log, followed: Followed, first: impl Stream<Item = Projected>) {
+    announce(&followed, first).await;
+    // The client reconnects by itself; a subscription that ends all the same is made again.
+    loop {
+        tokio::time::sleep(RESUBSCRIBE_DELAY).await;
+        match log.projected().await {
+            Ok(announced) => announce(&followed, announced).await,
+            Err(error) => tracing::warn!(error = %error, "cannot hear the projectors; subscribers look by themselves"),
+        }
+    }
+}
+
+async fn announce(followed: &Followed, announced: impl Stream<Item = Projected>) {
+    let mut announced = pin!(announced);
+    while let Some(Projected { tenant, position }) = announced.next().await {
+        if let Some(sender) = lock(followed).get(&tenant) {
+            sender.send_if_modified(|newest| {
+                let is_news = position > *newest;
+                *newest = position.max(*newest);
+                is_news
+            });
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // The map stays consistent whatever panicked while holding it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Announcements {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Announcements")
+    }
+}
+
+impl fmt::Debug for Following {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Following").field("tenant", &self.tenant).finish_non_exhaustive()
+    }
+}

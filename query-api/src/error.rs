@@ -1,0 +1,82 @@
+use toolgate_security::Problem;
+use toolgate_store::{ArtifactError, LoadError, LogError};
+
+/// Why a question was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// 404, also for what belongs to another tenant.
+    #[error("no such resource")]
+    NotFound,
+    /// 400
+    #[error("limit must be from 1 to 500")]
+    Limit,
+    /// 400: PostgreSQL's text cannot hold it, so nothing could match.
+    #[error("{0} holds a character that no value can hold")]
+    Text(&'static str),
+    /// 400: made for another list, tenant or filter, or made up.
+    #[error("this cursor does not belong to this list")]
+    Cursor,
+    /// 400
+    #[error("Last-Event-ID is not a position")]
+    LastEventId,
+    /// 503: the projection has not come that far yet.
+    #[error("position {0} is not projected yet")]
+    PositionNotReached(u64),
+    /// 503: the call is in the log; its projection is late.
+    #[error("the call is recorded but not projected yet")]
+    NotProjected,
+    /// 503 when the database cannot be reached, else 500.
+    #[error("the database failed: {0}")]
+    Database(#[from] sqlx::Error),
+    /// 503
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// 503
+    #[error("the log could not be read: {0}")]
+    Load(#[from] LoadError),
+    /// 503, or 500 when the read model names an artifact that is not there.
+    #[error("an artifact could not be read: {0}")]
+    Artifact(#[from] ArtifactError),
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::NotFound => Self::not_found(),
+            Error::Limit => Self::invalid("limit", error.to_string()),
+            Error::Text(parameter) => Self::invalid(*parameter, "the character U+0000 is not allowed"),
+            Error::Cursor => Self::invalid("cursor", error.to_string()),
+            Error::LastEventId => Self::invalid("Last-Event-ID", error.to_string()),
+            Error::PositionNotReached(_) | Error::NotProjected => Self::unavailable(error.to_string()),
+            Error::Database(cause) if is_outage(cause) => unavailable(&error),
+            Error::Log(_) | Error::Load(_) | Error::Artifact(ArtifactError::Unavailable(_)) => unavailable(&error),
+            Error::Database(_) | Error::Artifact(ArtifactError::NotFound) => {
+                tracing::error!(error = %error, "a read model could not be read");
+                Self::internal()
+            }
+        }
+    }
+}
+
+fn unavailable(error: &Error) -> Problem {
+    tracing::warn!(error = %error, "a question could not be answered for now");
+    Problem::unavailable("the service cannot read its data at the moment")
+}
+
+/// Whether asking again later can help.
+fn is_outage(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed => true,
+        // Classes 08, 53 and 57 of PostgreSQL's errors: connection, resources, operator intervention.
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class)))
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,134 @@
+use chrono::{DateTime, Utc};
+use sqlx::{Postgres, QueryBuilder, Row, postgres::PgRow, types::Json};
+use toolgate_events::{CallId, audit::AuditRow};
+use toolgate_security::TenantTx;
+
+use super::{bigint, unsigned};
+use crate::Error;
+
+const COLUMNS: &str = "a.position, a.stream_sequence, a.event_id, a.event_type, a.event_version, a.aggregate_type, a.aggregate_id, \
+     a.aggregate_sequence, a.actor, a.occurred_at, a.correlation_id, a.causation_id, a.data, a.prev_hash, a.hash";
+
+/// Which rows of the audit trail; the default is all.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AuditFilter {
+    pub call_id: Option<CallId>,
+    pub actor: Option<String>,
+    pub event_type: Option<String>,
+    /// Inclusive.
+    pub from: Option<DateTime<Utc>>,
+    /// Exclusive.
+    pub to: Option<DateTime<Utc>>,
+}
+
+/// A stretch of positions: after the first, up to and including the second.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stretch {
+    pub after: u64,
+    pub up_to: u64,
+}
+
+impl Stretch {
+    pub(crate) fn after(after: u64) -> Self {
+        Self { after, up_to: u64::MAX }
+    }
+}
+
+/// A row with what the event stream needs besides.
+#[derive(Clone, Debug)]
+pub(crate) struct StreamedRow {
+    pub audit: AuditRow,
+    pub session_id: Option<String>,
+    pub traceparent: Option<String>,
+}
+
+/// The first `limit` rows of a stretch, ascending.
+pub(crate) async fn page(tx: &mut TenantTx, filter: &AuditFilter, stretch: Stretch, limit: usize) -> Result<Vec<AuditRow>, Error> {
+    let mut query = QueryBuilder::new(format!("select {COLUMNS} from audit_event a where"));
+    push_filter(&mut query, filter, stretch);
+    push_limit(&mut query, limit);
+    Ok(query.build().try_map(|row: PgRow| audit_row(&row)).fetch_all(&mut **tx).await?)
+}
+
+/// Every event of one call, ascending.
+pub(crate) async fn of_call(tx: &mut TenantTx, call: CallId) -> Result<Vec<AuditRow>, Error> {
+    let mut query = QueryBuilder::new(format!("select {COLUMNS} from audit_event a where"));
+    push_filter(&mut query, &AuditFilter { call_id: Some(call), ..AuditFilter::default() }, Stretch::after(0));
+    query.push(" order by a.position");
+    Ok(query.build().try_map(|row: PgRow| audit_row(&row)).fetch_all(&mut **tx).await?)
+}
+
+/// [`page`] for the event stream.
+pub(crate) async fn streamed_page(
+    tx: &mut TenantTx,
+    filter: &AuditFilter,
+    session_id: Option<&str>,
+    stretch: Stretch,
+    limit: usize,
+) -> Result<Vec<StreamedRow>, Error> {
+    // Only the first event of a call says its session; the call's own row says it for all of them.
+    let mut query = QueryBuilder::new(format!(
+        "select {COLUMNS}, a.traceparent, c.session_id
+         from audit_event a left join tool_call c on c.tenant_id = a.tenant_id and c.call_id = a.aggregate_id
+         where",
+    ));
+    push_filter(&mut query, filter, stretch);
+    if let Some(session_id) = session_id {
+        query.push(" and c.session_id = ").push_bind(session_id.to_owned());
+    }
+    push_limit(&mut query, limit);
+    let rows = query.build().try_map(|row: PgRow| {
+        Ok(StreamedRow {
+            audit: audit_row(&row)?,
+            session_id: row.try_get("session_id")?,
+            traceparent: row.try_get("traceparent")?,
+        })
+    });
+    Ok(rows.fetch_all(&mut **tx).await?)
+}
+
+fn push_filter(query: &mut QueryBuilder<'_, Postgres>, filter: &AuditFilter, stretch: Stretch) {
+    query.push(" a.position > ").push_bind(bigint(stretch.after));
+    query.push(" and a.position <= ").push_bind(bigint(stretch.up_to));
+    if let Some(call) = filter.call_id {
+        query.push(" and a.aggregate_id = ").push_bind(call.0);
+    }
+    if let Some(actor) = &filter.actor {
+        query.push(" and a.actor = ").push_bind(actor.clone());
+    }
+    if let Some(event_type) = &filter.event_type {
+        query.push(" and a.event_type = ").push_bind(event_type.clone());
+    }
+    if let Some(from) = filter.from {
+        query.push(" and a.occurred_at >= ").push_bind(from);
+    }
+    if let Some(to) = filter.to {
+        query.push(" and a.occurred_at < ").push_bind(to);
+    }
+}
+
+fn push_limit(query: &mut QueryBuilder<'_, Postgres>, limit: usize) {
+    query.push(" order by a.position limit ").push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
+}
+
+fn audit_row(row: &PgRow) -> Result<AuditRow, sqlx::Error> {
+    let event_version: i32 = row.try_get("event_version")?;
+    let Json(data) = row.try_get("data")?;
+    Ok(AuditRow {
+        position: unsigned(row, "position")?,
+        stream_sequence: unsigned(row, "stream_sequence")?,
+        event_id: row.try_get("event_id")?,
+        event_type: row.try_get("event_type")?,
+        event_version: event_version.unsigned_abs(),
+        aggregate_type: row.try_get("aggregate_type")?,
+        aggregate_id: row.try_get("aggregate_id")?,
+        aggregate_sequence: unsigned(row, "aggregate_sequence")?,
+        actor: row.try_get("actor")?,
+        occurred_at: row.try_get("occurred_at")?,
+        correlation_id: row.try_get("correlation_id")?,
+        causation_id: row.try_get("causation_id")?,
+        data,
+        prev_hash: row.try_get("prev_hash")?,
+        hash: row.try_get("hash")?,
+    })
+}

@@ -1,0 +1,77 @@
+use serde::{Deserialize, de::IntoDeserializer};
+use serde_json::Value;
+use sqlx::{Postgres, QueryBuilder, Row, postgres::PgRow, types::Json};
+use toolgate_events::{CallError, CallId, CallLinks, CallView, Status};
+use toolgate_security::TenantTx;
+use uuid::Uuid;
+
+use super::{bigint, unsigned};
+use crate::Error;
+
+const SELECT: &str = "select call_id, tool, status, session_id, result, error, attempts, requested_at, finished_at, \
+     requested_position, position from tool_call";
+
+/// Which calls; the default is all.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CallFilter {
+    pub session_id: Option<String>,
+    pub tool: Option<String>,
+    pub status: Option<Status>,
+}
+
+/// A call and its place in the list of calls.
+#[derive(Debug)]
+pub(crate) struct ListedCall {
+    pub view: CallView,
+    pub requested_position: u64,
+}
+
+pub(crate) async fn find(tx: &mut TenantTx, call: CallId) -> Result<Option<CallView>, Error> {
+    let mut query = QueryBuilder::<Postgres>::new(SELECT);
+    query.push(" where call_id = ").push_bind(call.0);
+    let found = query.build().try_map(|row: PgRow| listed_call(&row)).fetch_optional(&mut **tx).await?;
+    Ok(found.map(|call| call.view))
+}
+
+/// The newest calls requested before a position.
+pub(crate) async fn page(tx: &mut TenantTx, filter: &CallFilter, before: u64, limit: usize) -> Result<Vec<ListedCall>, Error> {
+    let mut query = QueryBuilder::<Postgres>::new(SELECT);
+    query.push(" where requested_position < ").push_bind(bigint(before));
+    if let Some(session_id) = &filter.session_id {
+        query.push(" and session_id = ").push_bind(session_id.clone());
+    }
+    if let Some(tool) = &filter.tool {
+        query.push(" and tool = ").push_bind(tool.clone());
+    }
+    if let Some(status) = filter.status {
+        query.push(" and status = ").push_bind(status.as_str());
+    }
+    query.push(" order by requested_position desc limit ").push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    Ok(query.build().try_map(|row: PgRow| listed_call(&row)).fetch_all(&mut **tx).await?)
+}
+
+fn listed_call(row: &PgRow) -> Result<ListedCall, sqlx::Error> {
+    let call_id = CallId(row.try_get::<Uuid, _>("call_id")?);
+    let attempts: i32 = row.try_get("attempts")?;
+    let view = CallView {
+        call_id,
+        tool: row.try_get("tool")?,
+        status: status(row.try_get("status")?)?,
+        session_id: row.try_get("session_id")?,
+        result: row.try_get::<Option<Json<Value>>, _>("result")?.map(|Json(result)| result),
+        error: row.try_get::<Option<Json<CallError>>, _>("error")?.map(|Json(error)| error),
+        // No event tells whether a result came from a cache.
+        cached: None,
+        attempts: attempts.unsigned_abs(),
+        requested_at: row.try_get("requested_at")?,
+        finished_at: row.try_get("finished_at")?,
+        position: Some(unsigned(row, "position")?.to_string()),
+        links: CallLinks::of(call_id),
+    };
+    Ok(ListedCall { view, requested_position: unsigned(row, "requested_position")? })
+}
+
+fn status(text: &str) -> Result<Status, sqlx::Error> {
+    let status = Status::deserialize(text.into_deserializer());
+    status.map_err(|error: serde::de::value::Error| sqlx::Error::ColumnDecode { index: "status".to_owned(), source: error.into() })
+}

@@ -1,0 +1,131 @@
+use std::{collections::VecDeque, fmt, sync::Arc};
+
+use tokio::sync::broadcast::{self, error::RecvError};
+use toolgate_events::{CallId, TenantId};
+use toolgate_security::ReadPool;
+
+use super::{
+    Feeds,
+    cloud_event::Rendered,
+    feed::{self, PAGE},
+    place::{Arrival, Place},
+};
+use crate::{
+    Error, State,
+    queries::audit::{AuditFilter, Stretch},
+};
+
+/// Which events a client asked for; the default is all of the tenant's.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ClientFilter {
+    pub call_id: Option<CallId>,
+    pub session_id: Option<String>,
+    pub event_type: Option<String>,
+}
+
+impl ClientFilter {
+    fn lets_through(&self, event: &Rendered) -> bool {
+        self.call_id.is_none_or(|call| call.0 == event.call_id)
+            && self.event_type.as_ref().is_none_or(|event_type| *event_type == event.event_type)
+            && self.session_id.as_ref().is_none_or(|session| event.session_id.as_ref() == Some(session))
+    }
+}
+
+/// One client's reading: history from the database, then the live feed, without a gap or a repetition in between.
+pub(crate) struct Client {
+    pool: ReadPool,
+    feeds: Feeds,
+    tenant: TenantId,
+    filter: ClientFilter,
+    place: Place,
+    /// Up to here the database is read before the feed is listened to.
+    watermark: u64,
+    page: VecDeque<Arc<Rendered>>,
+    live: Option<broadcast::Receiver<Arc<Rendered>>>,
+}
+
+impl Client {
+    /// A reading of everything after a position.
+    pub(crate) fn after(state: &State, tenant: TenantId, filter: ClientFilter, position: u64) -> Self {
+        Self {
+            pool: state.pool.clone(),
+            feeds: state.feeds.clone(),
+            tenant,
+            filter,
+            place: Place(position),
+            watermark: position,
+            page: VecDeque::new(),
+            live: None,
+        }
+    }
+
+    /// The next event; pends while there is none, and ends when the client was too slow for the feed.
+    pub(crate) async fn next(&mut self) -> Result<Option<Arc<Rendered>>, Error> {
+        loop {
+            if let Some(event) = self.page.pop_front() {
+                return Ok(Some(event));
+            }
+            if self.place.0 < self.watermark {
+                self.read_history().await?;
+                continue;
+            }
+            let Some(live) = &mut self.live else {
+                self.go_live().await?;
+                continue;
+            };
+            match live.recv().await {
+                Ok(event) => match self.place.judge(event.position) {
+                    Arrival::Seen => {}
+                    Arrival::Gap => self.watermark = event.position,
+                    Arrival::Next => {
+                        self.place = Place(event.position);
+                        if self.filter.lets_through(&event) {
+                            return Ok(Some(event));
+                        }
+                    }
+                },
+                Err(RecvError::Lagged(events)) => {
+                    tracing::info!(events, "dropped a subscriber that was too slow; it may resume where it was");
+                    return Ok(None);
+                }
+                Err(RecvError::Closed) => return Ok(None),
+            }
+        }
+    }
+
+    async fn read_history(&mut self) -> Result<(), Error> {
+        let filter = AuditFilter {
+            call_id: self.filter.call_id,
+            event_type: self.filter.event_type.clone(),
+            ..AuditFilter::default()
+        };
+        let stretch = Stretch { after: self.place.0, up_to: self.watermark };
+        let events = feed::read(&self.pool, self.tenant, &filter, self.filter.session_id.as_deref(), stretch).await?;
+        // A page that is not full has seen everything up to the watermark, filtered or not.
+        self.place = Place(match events.last() {
+            Some(last) if events.len() == PAGE => last.position,
+            _ => self.watermark,
+        });
+        self.page.extend(events.into_iter().map(Arc::new));
+        Ok(())
+    }
+
+    /// Subscribes first and fixes the watermark afterwards, so that every event is on at least one side of it.
+    async fn go_live(&mut self) -> Result<(), Error> {
+        let newest = feed::newest(&self.pool, self.tenant).await?;
+        if newest.saturating_sub(self.place.0) > PAGE as u64 {
+            // A long history would overflow the live queue meanwhile: read that first.
+            self.watermark = newest;
+            return Ok(());
+        }
+        self.live = Some(self.feeds.subscribe(self.tenant).await?);
+        self.watermark = feed::newest(&self.pool, self.tenant).await?;
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("tenant", &self.tenant).field("place", &self.place).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,141 @@
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::response::{
+    IntoResponse, Response,
+    sse::{Event, KeepAlive, Sse},
+};
+use chrono::Utc;
+use futures::{Stream, stream};
+use http::{HeaderName, HeaderValue};
+use prometheus_client::metrics::gauge::Gauge;
+use serde_json::json;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+use toolgate_security::Principal;
+
+use super::{Client, cloud_event::Rendered};
+use crate::State;
+
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// What a client is told to wait before it comes back.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What precedes the events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resume {
+    /// The position asked for, or now.
+    Exact,
+    /// The position asked for cannot be served: the stream goes on from this one.
+    Reset(u64),
+}
+
+/// When a stream ends by itself.
+enum Stage {
+    Greeting(Resume),
+    Resetting(u64),
+    Running,
+    Ended,
+}
+
+struct Streaming {
+    client: Client,
+    stage: Stage,
+    until_outcome: bool,
+    expiry: std::pin::Pin<Box<Sleep>>,
+    closed: CancellationToken,
+    _counted: Counted,
+}
+
+/// `sse_clients` counts this stream for as long as it lives.
+struct Counted(Gauge);
+
+impl Counted {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// The response that serves `client` until the token expires, or until its call has an outcome.
+pub(crate) fn frames(state: &State, principal: &Principal, client: Client, resume: Resume, until_outcome: bool) -> Response {
+    #[expect(clippy::disallowed_methods, reason = "the end of a token is a time on the clock")]
+    let left = (principal.expires_at - Utc::now()).to_std().unwrap_or_default();
+    let streaming = Streaming {
+        client,
+        stage: Stage::Greeting(resume),
+        until_outcome,
+        expiry: Box::pin(tokio::time::sleep_until(Instant::now() + left)),
+        closed: state.closed.clone(),
+        _counted: Counted::new(&state.sse_clients),
+    };
+    // Proxies must not collect frames: https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffering
+    let unbuffered = (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    let sse = Sse::new(events(streaming)).keep_alive(KeepAlive::new().interval(HEARTBEAT));
+    ([unbuffered], sse).into_response()
+}
+
+fn events(streaming: Streaming) -> impl Stream<Item = Result<Event, Infallible>> + Send {
+    stream::unfold(streaming, |mut streaming| async move {
+        let event = streaming.next().await?;
+        Some((Ok(event), streaming))
+    })
+}
+
+impl Streaming {
+    async fn next(&mut self) -> Option<Event> {
+        match self.stage {
+            Stage::Greeting(resume) => {
+                self.stage = match resume {
+                    Resume::Exact => Stage::Running,
+                    Resume::Reset(newest) => Stage::Resetting(newest),
+                };
+                // The first byte goes out before the first event is known.
+                Some(Event::default().retry(RETRY).comment("toolgate"))
+            }
+            Stage::Resetting(newest) => {
+                self.stage = Stage::Running;
+                let position = newest.to_string();
+                Some(Event::default().id(&position).event("reset").data(json!({"position": position}).to_string()))
+            }
+            Stage::Running => self.run().await,
+            Stage::Ended => None,
+        }
+    }
+
+    async fn run(&mut self) -> Option<Event> {
+        let next = tokio::select! {
+            biased;
+            () = self.closed.cancelled() => return None,
+            () = &mut self.expiry => {
+                self.stage = Stage::Ended;
+                let detail = json!({"detail": "the token has expired"});
+                return Some(Event::default().event("unauthorized").data(detail.to_string()));
+            }
+            next = self.client.next() => next,
+        };
+        match next {
+            Ok(event) => {
+                let event = event?;
+                if self.until_outcome && event.is_outcome() {
+                    self.stage = Stage::Ended;
+                }
+                Some(frame(&event))
+            }
+            Err(error) => {
+                // The client comes back with its Last-Event-ID.
+                tracing::warn!(error = %error, "an event stream ended early");
+                None
+            }
+        }
+    }
+}
+
+fn frame(event: &Arc<Rendered>) -> Event {
+    Event::default().id(event.position.to_string()).event(event.sse_name()).data(&event.json)
+}

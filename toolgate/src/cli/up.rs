@@ -1,0 +1,103 @@
+//! `toolgate up`: everything in one process, private services included.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+use tokio::{net::TcpListener, sync::oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{Common, Error, shutdown};
+use crate::{
+    dev_issuer::DevIssuer,
+    roles::{self, Context, Everything},
+    schema,
+    services::{DataDir, Progress, Services},
+    settings::{Profile, Settings},
+};
+
+pub(super) const EXAMPLE: &str = "Example:\n  toolgate up --port 9000 --data-dir /tmp/toolgate";
+
+/// Run everything on this machine, starting a private PostgreSQL and nats-server where none is configured
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLE)]
+pub(super) struct Up {
+    /// The port of the HTTP API on 127.0.0.1 [default: 8080]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+    /// Delete what an earlier run kept
+    #[arg(long)]
+    fresh: bool,
+    /// Do not load the demonstration tenant
+    #[arg(long)]
+    no_demo: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Up {
+    pub async fn run(self) -> Result<(), Error> {
+        let mut settings = self.common.settings(Profile::Up, vec![])?;
+        if let Some(port) = self.port {
+            settings.listen.set_port(port);
+        }
+        super::log(&settings, "warn");
+        let shutdown = CancellationToken::new();
+        shutdown::on_signal(shutdown.clone())?;
+        // Taken before anything slow happens, and kept: a port in use is reported at once.
+        let listener = listen(settings.listen).await?;
+        let progress = Progress::stderr();
+        let data = DataDir::open(&settings.data_dir)?;
+        if self.fresh {
+            data.wipe()?;
+        }
+        let services = tokio::select! {
+            started = Services::start(&data, &settings, &progress) => started?,
+            () = shutdown.cancelled() => return Ok(()),
+        };
+        let outcome = self.serve(&data, &services, settings, listener, &progress, shutdown).await;
+        let step = progress.step("Stopping");
+        services.stop().await;
+        step.done();
+        outcome
+    }
+
+    async fn serve(
+        &self,
+        data: &DataDir,
+        services: &Services,
+        settings: Settings,
+        listener: TcpListener,
+        progress: &Progress,
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
+        let connections = services.connections().clone();
+        let step = progress.step("Preparing the database");
+        schema::migrate(&connections.owner).await?;
+        step.done();
+        let dev_issuer = DevIssuer::load_or_create(data.path())?;
+        let url = format!("http://{}", settings.listen);
+        let _env = connections.write_env(data, &url)?;
+        let context = Context { settings, connections };
+        let (ready, is_ready) = oneshot::channel();
+        let everything = Everything { listener, dev_issuer, demo: !self.no_demo, ready };
+        let running = roles::run_all(&context, everything, shutdown);
+        let announce = async {
+            if is_ready.await.is_ok() {
+                progress.note(format!("toolgate is ready on {url}"));
+            }
+        };
+        let (outcome, ()) = tokio::join!(running, announce);
+        Ok(outcome?)
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| {
+        if source.kind() == std::io::ErrorKind::AddrInUse {
+            let port = address.port();
+            Error::PortInUse { port }
+        } else {
+            Error::Listen { address, source }
+        }
+    })
+}

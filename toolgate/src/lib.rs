@@ -1,0 +1,8 @@
+//! The toolgate command: every role of the gateway in one binary, and the private services behind `toolgate up`.
+
+pub mod cli;
+pub mod dev_issuer;
+pub mod roles;
+pub mod schema;
+pub mod services;
+pub mod settings;

@@ -1,0 +1,207 @@
+//! How to reach PostgreSQL and NATS, whoever started them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{DataDir, Error, Postgres, PostgresRole, data_dir::write_private};
+use crate::settings::Settings;
+
+const ENV_FILE: &str = "env";
+
+/// One URL per login, passwords included.
+#[derive(Clone, Debug)]
+pub struct Connections {
+    /// The NATS server.
+    pub nats: SecretString,
+    /// The owner of the schema.
+    pub owner: SecretString,
+    /// Reads, under row-level security.
+    pub reader: SecretString,
+    /// Writes read models, under row-level security.
+    pub projector: SecretString,
+}
+
+/// The URLs of one database.
+#[derive(Clone, Debug)]
+pub(crate) struct Database {
+    owner: SecretString,
+    reader: SecretString,
+    projector: SecretString,
+}
+
+/// What the settings name; the rest has to be started.
+#[derive(Clone, Debug)]
+pub(crate) struct Given {
+    pub database: Option<Database>,
+    pub nats: Option<SecretString>,
+}
+
+impl Connections {
+    /// The URLs in `settings`, else those of the `toolgate up` that is running in the data directory.
+    ///
+    /// # Errors
+    /// When neither names a service that is needed.
+    pub fn resolve(settings: &Settings) -> Result<Self, Error> {
+        let given = Self::given(settings)?;
+        let running = |variable| Self::of_running(&settings.data_dir, variable);
+        let nats = match given.nats {
+            Some(nats) => nats,
+            None => running("NATS_URL")?.nats,
+        };
+        let database = match given.database {
+            Some(database) => database,
+            None => running("DATABASE_URL")?.database(),
+        };
+        Ok(Self::new(database, nats))
+    }
+
+    /// The owner's URL alone, found as in [`Connections::resolve`].
+    ///
+    /// # Errors
+    /// When neither the settings nor a running toolgate name a database.
+    pub fn resolve_owner(settings: &Settings) -> Result<SecretString, Error> {
+        match &settings.database_url {
+            Some(url) => Ok(url.clone()),
+            None => Ok(Self::of_running(&settings.data_dir, "DATABASE_URL")?.owner),
+        }
+    }
+
+    /// Writes the URLs as shell lines that only this user may read.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_env(&self, data: &DataDir, url: &str) -> Result<EnvFile, Error> {
+        let path = data.path().join(ENV_FILE);
+        let lines = [
+            ("TOOLGATE_URL", url),
+            ("NATS_URL", self.nats.expose_secret()),
+            ("DATABASE_URL", self.owner.expose_secret()),
+            ("DATABASE_URL_READER", self.reader.expose_secret()),
+            ("DATABASE_URL_PROJECTOR", self.projector.expose_secret()),
+        ]
+        .map(|(key, value)| format!("{key}={}\n", quote(value)));
+        write_private(&path, lines.concat().as_bytes())?;
+        Ok(EnvFile(path))
+    }
+
+    pub(crate) fn given(settings: &Settings) -> Result<Given, Error> {
+        let reader = settings.database_url_reader.clone();
+        let projector = settings.database_url_projector.clone();
+        let database = match &settings.database_url {
+            Some(owner) => Some(Database {
+                reader: reader.unwrap_or_else(|| with_role(owner, PostgresRole::Reader)),
+                projector: projector.unwrap_or_else(|| with_role(owner, PostgresRole::Projector)),
+                owner: owner.clone(),
+            }),
+            None if reader.is_some() || projector.is_some() => {
+                return Err(Error::Connections(
+                    "DATABASE_URL_READER and DATABASE_URL_PROJECTOR need DATABASE_URL beside them".to_owned(),
+                ));
+            }
+            None => None,
+        };
+        Ok(Given { database, nats: settings.nats_url.clone() })
+    }
+
+    pub(crate) fn new(database: Database, nats: SecretString) -> Self {
+        Self { nats, owner: database.owner, reader: database.reader, projector: database.projector }
+    }
+
+    fn database(self) -> Database {
+        Database { owner: self.owner, reader: self.reader, projector: self.projector }
+    }
+
+    /// What the toolgate that holds `data_dir` wrote. A file left over from one that was killed does not count.
+    fn of_running(data_dir: &Path, missing: &str) -> Result<Self, Error> {
+        let path = data_dir.join(ENV_FILE);
+        let text = if DataDir::is_in_use(data_dir) && path.exists() {
+            fs::read_to_string(&path).map_err(Error::file("read", &path))?
+        } else {
+            String::new()
+        };
+        let value = |key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+            line.map(|value| SecretString::from(unquote(value)))
+        };
+        let all = || {
+            Some(Self {
+                nats: value("NATS_URL")?,
+                owner: value("DATABASE_URL")?,
+                reader: value("DATABASE_URL_READER")?,
+                projector: value("DATABASE_URL_PROJECTOR")?,
+            })
+        };
+        all().ok_or_else(|| {
+            Error::Connections(format!(
+                "{missing} is not set and no `toolgate up` is running in {}; set it, or start toolgate first",
+                data_dir.display()
+            ))
+        })
+    }
+}
+
+impl Database {
+    /// The logins of a server that toolgate started.
+    pub fn private(postgres: &Postgres) -> Self {
+        Self { owner: postgres.owner_url(), reader: postgres.reader_url(), projector: postgres.projector_url() }
+    }
+}
+
+/// The file with the shell lines; removed when dropped.
+#[derive(Debug)]
+pub struct EnvFile(PathBuf);
+
+impl Drop for EnvFile {
+    fn drop(&mut self) {
+        drop(fs::remove_file(&self.0));
+    }
+}
+
+/// The same login, acting as another role from the start of the session.
+fn with_role(url: &SecretString, role: PostgresRole) -> SecretString {
+    let url = url.expose_secret();
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}options=-c%20role%3D{}", role.login()).into()
+}
+
+/// Single quotes where the shell would otherwise read more into a value than its text.
+fn quote(value: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:@=%-?".contains(c);
+    if value.chars().all(is_plain) { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) }
+}
+
+fn unquote(value: &str) -> String {
+    value
+        .strip_prefix('\'')
+        .and_then(|rest| rest.strip_suffix('\''))
+        .map_or_else(|| value.to_owned(), |inner| inner.replace(r"'\''", "'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_is_added_to_any_url() {
+        let added = |url: &str| with_role(&url.into(), PostgresRole::Reader).expose_secret().to_owned();
+        assert_eq!(added("postgres://a@h/d"), "postgres://a@h/d?options=-c%20role%3Dtoolgate_reader");
+        assert_eq!(
+            added("postgres://a@h/d?sslmode=require"),
+            "postgres://a@h/d?sslmode=require&options=-c%20role%3Dtoolgate_reader"
+        );
+    }
+
+    #[test]
+    fn quoting_survives_the_shell() {
+        for value in ["postgres://a:b@h:1/d?x=y", "a&b", "it's $HOME", ""] {
+            assert_eq!(unquote(&quote(value)), value);
+            let script = format!("V={}; printf %s \"$V\"", quote(value));
+            let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), value);
+        }
+    }
+}

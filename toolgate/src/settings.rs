@@ -1,0 +1,218 @@
+//! Every setting of toolgate, read once at start-up.
+//!
+//! Flags win over environment variables, those over `toolgate.toml` in the current directory, and that over the defaults.
+//! The key `lane_concurrency` is `TOOLGATE_LANE_CONCURRENCY` in the environment. Connection URLs carry passwords and have
+//! the customary names instead: `DATABASE_URL`, `DATABASE_URL_READER`, `DATABASE_URL_PROJECTOR` and `NATS_URL`.
+
+use std::{collections::HashMap, fs, io, net::SocketAddr, path::PathBuf};
+
+use config::{Config, Environment, File, FileFormat, Source};
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer};
+
+mod check;
+#[cfg(test)]
+mod tests;
+
+const FILE: &str = "toolgate.toml";
+const PREFIX: &str = "TOOLGATE_";
+
+/// Keys that the environment names with the prefix.
+const KEYS: [&str; 18] = [
+    "listen",
+    "admin_addr",
+    "data_dir",
+    "partitions",
+    "body_limit_bytes",
+    "durable",
+    "jwks_file",
+    "jwks_url",
+    "issuer",
+    "audience",
+    "policy_file",
+    "lanes",
+    "lane_concurrency",
+    "max_open_calls",
+    "rate_limit_per_minute",
+    "projector_batch",
+    "log_format",
+    "log_max_bytes",
+];
+
+/// Keys that the environment names without the prefix.
+const URLS: [(&str, &str); 4] = [
+    ("database_url", "DATABASE_URL"),
+    ("database_url_reader", "DATABASE_URL_READER"),
+    ("database_url_projector", "DATABASE_URL_PROJECTOR"),
+    ("nats_url", "NATS_URL"),
+];
+
+/// Variables with the prefix that are no settings: `up` writes the first for other programs, the tests read the second.
+const OTHER_VARIABLES: [&str; 2] = ["TOOLGATE_URL", "TOOLGATE_TEST_INFRA"];
+
+/// The settings. Field names are the keys of `toolgate.toml`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Settings {
+    /// Where the HTTP API listens. Default `127.0.0.1:8080`.
+    pub listen: SocketAddr,
+    /// Where metrics and documentation listen instead, when set.
+    pub admin_addr: Option<SocketAddr>,
+    /// Where `up` keeps the private services and the development key. Default `.toolgate`.
+    pub data_dir: PathBuf,
+    /// Partition streams of the event log, 1 to 64; fixed once the log exists. Default 16.
+    pub partitions: u16,
+    /// The largest request body, in bytes: 1 KiB to 768 KiB, so that an event always fits a NATS message. Default 256 KiB.
+    pub body_limit_bytes: usize,
+    /// Whether the private nats-server writes to the disk before it acknowledges. Default true.
+    pub durable: bool,
+    /// A file with the JWKS that tokens are checked against; at most one of this and `jwks_url`.
+    pub jwks_file: Option<PathBuf>,
+    /// The http(s) address of that JWKS.
+    pub jwks_url: Option<String>,
+    /// The `iss` that tokens must have. Default `toolgate-dev`.
+    pub issuer: String,
+    /// The `aud` that tokens must contain. Default `toolgate`.
+    pub audience: String,
+    /// The roles and their permissions; the built-in policy when absent.
+    pub policy_file: Option<PathBuf>,
+    /// The lanes a worker serves; every lane when empty. In the environment separated by commas.
+    #[serde(deserialize_with = "list")]
+    pub lanes: Vec<String>,
+    /// Calls that run at once in each lane, 1 to 10,000. Default 16.
+    pub lane_concurrency: usize,
+    /// Calls of one tenant that may be open at once, at least 1. Default 10,000.
+    pub max_open_calls: u64,
+    /// Commands per tenant and sliding minute, at least 1. Default 6,000; under `up` 600,000.
+    pub rate_limit_per_minute: u32,
+    /// Events per projection transaction, 1 to 1,000. Default 1,000.
+    pub projector_batch: usize,
+    /// How log lines look. Default `text`.
+    pub log_format: LogFormat,
+    /// The size at which the event log refuses to grow, in bytes over all partitions; unlimited when absent.
+    pub log_max_bytes: Option<u64>,
+    /// The database, as the owner of the schema.
+    pub database_url: Option<SecretString>,
+    /// The database as the reading role; derived from `database_url` when absent.
+    pub database_url_reader: Option<SecretString>,
+    /// The database as the projecting role; derived from `database_url` when absent.
+    pub database_url_projector: Option<SecretString>,
+    /// The NATS server.
+    pub nats_url: Option<SecretString>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Which defaults apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// `toolgate up`: one person's machine, so limits that get in the way of a load test are high.
+    Up,
+    /// Everything else.
+    Server,
+}
+
+/// Settings given as flags: keys and values, the strongest source.
+pub type Flags = Vec<(&'static str, String)>;
+
+/// Why the settings cannot be used. Every message names the key or variable.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The settings file exists but cannot be read.
+    #[error("cannot read toolgate.toml: {0}")]
+    File(#[source] io::Error),
+    /// The file is no TOML, or a value has the wrong type.
+    #[error("{0}")]
+    Value(#[from] config::ConfigError),
+    /// A key of the file that is no setting.
+    #[error("{FILE}: `{key}` is not a setting{hint}")]
+    UnknownKey { key: String, hint: String },
+    /// A variable with the prefix that is no setting.
+    #[error("the environment variable {variable} is not a setting{hint}")]
+    UnknownVariable { variable: String, hint: String },
+    /// A value of the right type that makes no sense.
+    #[error("the setting `{key}` {problem}")]
+    Impossible { key: &'static str, problem: String },
+}
+
+impl Settings {
+    /// Reads the settings from `flags`, the environment and the file in the current directory.
+    ///
+    /// # Errors
+    /// On an unknown key or variable, a value of the wrong type, and a value out of range.
+    pub fn load(profile: Profile, flags: Flags) -> Result<Self, Error> {
+        let file = match fs::read_to_string(FILE) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(Error::File(error)),
+        };
+        // A variable that is not Unicode cannot be one of ours.
+        let environment =
+            std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))).collect();
+        Self::from_sources(profile, flags, environment, &file)
+    }
+
+    fn from_sources(profile: Profile, flags: Flags, environment: HashMap<String, String>, file: &str) -> Result<Self, Error> {
+        let file = File::from_str(file, FileFormat::Toml);
+        check::keys(&file.collect()?)?;
+        check::variables(&environment)?;
+        let urls = URLS.map(|(key, variable)| {
+            let value = environment.get(variable).filter(|value| !value.is_empty());
+            (key, value.cloned())
+        });
+        let prefixed = Environment::with_prefix("TOOLGATE").prefix_separator("_").ignore_empty(true).source(Some(environment));
+        let mut builder = defaults(profile)?.add_source(file).add_source(prefixed);
+        for (key, value) in urls {
+            builder = builder.set_override_option(key, value)?;
+        }
+        for (key, value) in flags {
+            builder = builder.set_override(key, value)?;
+        }
+        let settings: Self = builder.build()?.try_deserialize()?;
+        check::values(&settings)?;
+        Ok(settings)
+    }
+}
+
+fn defaults(profile: Profile) -> Result<config::ConfigBuilder<config::builder::DefaultState>, config::ConfigError> {
+    let rate_limit = match profile {
+        Profile::Up => 600_000,
+        Profile::Server => 6_000,
+    };
+    Config::builder()
+        .set_default("listen", "127.0.0.1:8080")?
+        .set_default("data_dir", ".toolgate")?
+        .set_default("partitions", 16)?
+        .set_default("body_limit_bytes", 256 * 1024)?
+        .set_default("durable", true)?
+        .set_default("issuer", "toolgate-dev")?
+        .set_default("audience", "toolgate")?
+        .set_default("lanes", Vec::<String>::new())?
+        .set_default("lane_concurrency", 16)?
+        .set_default("max_open_calls", 10_000)?
+        .set_default("rate_limit_per_minute", rate_limit)?
+        .set_default("projector_batch", 1_000)?
+        .set_default("log_format", "text")
+}
+
+/// An array, or text separated by commas as the environment has it.
+fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum List {
+        Array(Vec<String>),
+        Text(String),
+    }
+    let items = match List::deserialize(deserializer)? {
+        List::Array(items) => items,
+        List::Text(text) => text.split(',').map(|item| item.trim().to_owned()).collect(),
+    };
+    Ok(items.into_iter().filter(|item| !item.is_empty()).collect())
+}

@@ -1,0 +1,104 @@
+//! Refuses what cannot be meant: unknown names and values out of range.
+
+use std::{
+    collections::HashMap,
+    fmt::{Debug, Display},
+    ops::RangeInclusive,
+};
+
+use config::{Map, Value};
+
+use super::{Error, KEYS, OTHER_VARIABLES, PREFIX, Settings, URLS};
+
+/// Every key of the file must be a setting.
+pub(super) fn keys(file: &Map<String, Value>) -> Result<(), Error> {
+    let known = || KEYS.into_iter().chain(URLS.map(|(key, _)| key));
+    match file.keys().find(|key| !known().any(|other| other == *key)) {
+        None => Ok(()),
+        Some(key) => Err(Error::UnknownKey { key: key.clone(), hint: hint(key, known().map(str::to_owned)) }),
+    }
+}
+
+/// Every variable with the prefix must be a setting.
+pub(super) fn variables(environment: &HashMap<String, String>) -> Result<(), Error> {
+    let known = || {
+        let prefixed = KEYS.map(|key| format!("{PREFIX}{}", key.to_uppercase()));
+        prefixed.into_iter().chain(OTHER_VARIABLES.map(str::to_owned))
+    };
+    let mut names: Vec<_> = environment.keys().filter(|name| name.starts_with(PREFIX)).collect();
+    names.sort();
+    match names.into_iter().find(|name| !known().any(|other| other == **name)) {
+        None => Ok(()),
+        Some(name) => Err(Error::UnknownVariable {
+            hint: hint(name, known().chain(URLS.map(|(_, variable)| variable.to_owned()))),
+            variable: name.clone(),
+        }),
+    }
+}
+
+/// Every value must make sense.
+pub(super) fn values(settings: &Settings) -> Result<(), Error> {
+    within("partitions", settings.partitions, 1..=64)?;
+    within("body_limit_bytes", settings.body_limit_bytes, 1024..=768 * 1024)?;
+    within("lane_concurrency", settings.lane_concurrency, 1..=10_000)?;
+    within("max_open_calls", settings.max_open_calls, 1..=u64::MAX)?;
+    within("rate_limit_per_minute", settings.rate_limit_per_minute, 1..=u32::MAX)?;
+    within("projector_batch", settings.projector_batch, 1..=1_000)?;
+    if let Some(bytes) = settings.log_max_bytes {
+        within("log_max_bytes", bytes, 1024 * 1024..=i64::MAX as u64)?;
+    }
+    for (key, value) in [("issuer", &settings.issuer), ("audience", &settings.audience)] {
+        if value.trim().is_empty() {
+            return Err(impossible(key, "must not be empty"));
+        }
+    }
+    if settings.jwks_file.is_some() && settings.jwks_url.is_some() {
+        return Err(impossible("jwks_url", "cannot be combined with `jwks_file`"));
+    }
+    if let Some(url) = &settings.jwks_url {
+        let is_http = url.starts_with("https://") || url.starts_with("http://");
+        if !is_http {
+            return Err(impossible("jwks_url", "must begin with https:// or http://"));
+        }
+    }
+    let is_lane = |lane: &String| lane.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-');
+    if let Some(lane) = settings.lanes.iter().find(|lane| !is_lane(lane)) {
+        let problem = format!("has {lane:?}; a lane is made of a-z, 0-9, _ and -");
+        return Err(impossible("lanes", problem));
+    }
+    Ok(())
+}
+
+fn within<T: PartialOrd + Display + Debug>(key: &'static str, value: T, range: RangeInclusive<T>) -> Result<(), Error> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let (least, most) = range.into_inner();
+    Err(impossible(key, format!("is {value}; it must be between {least} and {most}")))
+}
+
+fn impossible(key: &'static str, problem: impl Into<String>) -> Error {
+    Error::Impossible { key, problem: problem.into() }
+}
+
+/// The known name that looks most like a mistyped one, when any does.
+fn hint(name: &str, known: impl Iterator<Item = String>) -> String {
+    let bare = |name: &str| name.trim_start_matches(PREFIX).replace(['_', '-', '.'], "").to_lowercase();
+    let wanted = bare(name);
+    known
+        .filter(|other| {
+            let other = bare(other);
+            other == wanted || differs_by_one(&wanted, &other) || (wanted.len() > 3 && other.starts_with(&wanted))
+        })
+        .min()
+        .map_or_else(String::new, |other| format!("; did you mean `{other}`?"))
+}
+
+/// Whether one letter was left out, added or mistaken.
+fn differs_by_one(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let start = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+    let (rest_a, rest_b) = (&a[start..], &b[start..]);
+    let tail = |rest: &[u8], by: usize| rest.get(by..).map(<[u8]>::to_vec);
+    tail(rest_a, 1) == tail(rest_b, 1) || tail(rest_a, 1).as_deref() == Some(rest_b) || tail(rest_b, 1).as_deref() == Some(rest_a)
+}

@@ -1,0 +1,98 @@
+use secrecy::ExposeSecret;
+
+use super::*;
+use crate::services::MAX_PAYLOAD_BYTES;
+
+fn load(flags: &[(&'static str, &str)], environment: &[(&str, &str)], file: &str) -> Result<Settings, Error> {
+    let flags = flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+    let environment = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    Settings::from_sources(Profile::Server, flags, environment, file)
+}
+
+fn refusal(environment: &[(&str, &str)], file: &str) -> String {
+    load(&[], environment, file).unwrap_err().to_string()
+}
+
+#[test]
+fn nothing_given_means_the_defaults() {
+    let settings = load(&[], &[], "").unwrap();
+    assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(settings.partitions, 16);
+    assert_eq!(settings.body_limit_bytes, 262_144);
+    assert_eq!(settings.rate_limit_per_minute, 6_000);
+    assert_eq!(settings.log_format, LogFormat::Text);
+    assert!(settings.durable && settings.lanes.is_empty() && settings.database_url.is_none());
+    let up = Settings::from_sources(Profile::Up, vec![], HashMap::new(), "").unwrap();
+    assert_eq!(up.rate_limit_per_minute, 600_000);
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let file = "partitions = 2\nissuer = \"file\"\naudience = \"file\"\ndurable = false\nlanes = [\"render\"]";
+    let environment = [
+        ("TOOLGATE_ISSUER", "environment"),
+        ("TOOLGATE_AUDIENCE", "007"),
+        ("TOOLGATE_LANES", "search, render"),
+        ("TOOLGATE_LOG_FORMAT", "json"),
+    ];
+    let settings = load(&[("issuer", "flag")], &environment, file).unwrap();
+    assert_eq!((settings.issuer.as_str(), settings.audience.as_str()), ("flag", "007"));
+    assert_eq!((settings.partitions, settings.durable), (2, false));
+    assert_eq!(settings.lanes, ["search", "render"]);
+    assert_eq!(settings.log_format, LogFormat::Json);
+}
+
+#[test]
+fn urls_have_their_customary_names_and_stay_secret() {
+    let environment = [("DATABASE_URL", "postgres://u:hunter2@h/d"), ("NATS_URL", "")];
+    let settings = load(&[], &environment, "").unwrap();
+    let url = settings.database_url.as_ref().unwrap();
+    assert_eq!(url.expose_secret(), "postgres://u:hunter2@h/d");
+    assert!(settings.nats_url.is_none());
+    assert!(!format!("{settings:?}").contains("hunter2"));
+}
+
+#[test]
+fn unknown_names_are_named() {
+    assert!(refusal(&[], "partition = 3").contains("`partition` is not a setting; did you mean `partitions`?"));
+    assert!(refusal(&[], "[server]\nport = 1").contains("`server`"));
+    let variable = refusal(&[("TOOLGATE_LANE_CONCURENCY", "3")], "");
+    assert!(variable.contains("TOOLGATE_LANE_CONCURENCY is not"), "{variable}");
+    assert!(variable.contains("`TOOLGATE_LANE_CONCURRENCY`"), "{variable}");
+    let url = refusal(&[("TOOLGATE_DATABASE_URL", "x")], "");
+    assert!(url.contains("did you mean `DATABASE_URL`?"), "{url}");
+    load(&[], &[("TOOLGATE_URL", "http://x"), ("TOOLGATE_TEST_INFRA", "containers")], "").unwrap();
+}
+
+#[test]
+fn impossible_values_are_named() {
+    let cases = [
+        ("TOOLGATE_BODY_LIMIT_BYTES", "1023"),
+        ("TOOLGATE_BODY_LIMIT_BYTES", "786433"),
+        ("TOOLGATE_BODY_LIMIT_BYTES", "big"),
+        ("TOOLGATE_BODY_LIMIT_BYTES", "-1"),
+        ("TOOLGATE_PARTITIONS", "0"),
+        ("TOOLGATE_PARTITIONS", "65"),
+        ("TOOLGATE_PARTITIONS", "70000"),
+        ("TOOLGATE_PROJECTOR_BATCH", "1001"),
+        ("TOOLGATE_LANE_CONCURRENCY", "0"),
+        ("TOOLGATE_LISTEN", "nowhere"),
+        ("TOOLGATE_DURABLE", "perhaps"),
+        ("TOOLGATE_LOG_FORMAT", "xml"),
+        ("TOOLGATE_JWKS_URL", "ftp://x"),
+        ("TOOLGATE_LANES", "a.b"),
+        ("TOOLGATE_RATE_LIMIT_PER_MINUTE", "0"),
+    ];
+    for (variable, value) in cases {
+        let message = refusal(&[(variable, value)], "");
+        let key = variable.trim_start_matches(PREFIX).to_lowercase();
+        assert!(message.contains(&key), "{variable}={value}: {message}");
+    }
+    assert!(refusal(&[], "jwks_file = \"a\"\njwks_url = \"https://b\"").contains("jwks_url"));
+}
+
+#[test]
+fn the_largest_body_fits_a_message() {
+    let settings = load(&[], &[("TOOLGATE_BODY_LIMIT_BYTES", "786432")], "").unwrap();
+    assert!(settings.body_limit_bytes < MAX_PAYLOAD_BYTES);
+}

@@ -1,0 +1,106 @@
+//! One file per tool. An adapter is given the call and an environment; the registry below is one line a tool.
+
+mod document_render;
+mod knowledge_search;
+mod knowledge_upsert;
+mod markdown;
+mod task_create;
+
+use futures::future::BoxFuture;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use toolgate_events::{CallError, CallId, CallOptions, TenantId, ToolCallRequested};
+
+use crate::Environment;
+
+/// A tool's implementation.
+pub type Adapter = for<'a> fn(&'a Call, &'a Environment) -> BoxFuture<'a, Result<Value, ToolError>>;
+
+/// The registry: one line a tool.
+pub fn find(tool: &str) -> Option<Adapter> {
+    Some(match tool {
+        "knowledge.upsert" => |call, environment| Box::pin(knowledge_upsert::run(call, environment)),
+        "knowledge.search" => |call, environment| Box::pin(knowledge_search::run(call, environment)),
+        "document.render" => |call, environment| Box::pin(document_render::run(call, environment)),
+        "task.create" => |call, environment| Box::pin(task_create::run(call, environment)),
+        _ => return None,
+    })
+}
+
+/// What an adapter knows of the call it runs.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub tenant_id: TenantId,
+    pub call_id: CallId,
+    pub options: CallOptions,
+    arguments: Value,
+}
+
+/// Why a tool did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// The arguments do not fit what the adapter can do: recorded, never retried.
+    #[error("{0}")]
+    InvalidArguments(String),
+    /// toolgate's own database or log is away: the call waits for it, since nobody else could do better.
+    #[error("{0}")]
+    Infrastructure(String),
+    /// The adapter's answer could not be written down.
+    #[error("the answer cannot be recorded: {0}")]
+    Answer(#[from] serde_json::Error),
+}
+
+impl Call {
+    pub fn new(tenant_id: TenantId, call_id: CallId, request: &ToolCallRequested) -> Self {
+        Self {
+            tenant_id,
+            call_id,
+            options: request.options.clone(),
+            arguments: Value::Object(request.arguments.clone()),
+        }
+    }
+
+    /// The arguments as the contract's input type.
+    fn arguments<T: DeserializeOwned>(&self) -> Result<T, ToolError> {
+        T::deserialize(&self.arguments).map_err(|error| ToolError::InvalidArguments(error.to_string()))
+    }
+}
+
+impl ToolError {
+    /// The problem object that goes on record.
+    pub fn record(&self) -> CallError {
+        let (kind, title) = match self {
+            Self::InvalidArguments(_) => ("urn:toolgate:tool:invalid-arguments", "The tool cannot work with these arguments"),
+            Self::Infrastructure(_) => ("urn:toolgate:tool:unavailable", "The tool could not be run"),
+            Self::Answer(_) => ("urn:toolgate:tool:invalid-answer", "The tool's answer cannot be recorded"),
+        };
+        // Infrastructure's own words stay in the log.
+        let detail = match self {
+            Self::Infrastructure(_) => "a part of the service is away".to_owned(),
+            other => other.to_string(),
+        };
+        CallError { kind: kind.to_owned(), title: title.to_owned(), detail }
+    }
+}
+
+impl From<sqlx::Error> for ToolError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            // The statement itself failed: the same again would fail alike.
+            sqlx::Error::Database(database) if !is_transient(database.code().as_deref()) => {
+                tracing::error!(error = %error, "a tool's query failed");
+                Self::InvalidArguments("the query failed on these arguments".to_owned())
+            }
+            _ => Self::Infrastructure(error.to_string()),
+        }
+    }
+}
+
+/// Connection trouble, resources, shutdown, serialisation: classes 08, 53, 57 and 40 of PostgreSQL's error codes.
+fn is_transient(code: Option<&str>) -> bool {
+    code.is_none_or(|code| ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class)))
+}
+
+fn answer(output: &impl Serialize) -> Result<Value, ToolError> {
+    Ok(serde_json::to_value(output)?)
+}

@@ -1,0 +1,345 @@
+//! One call: claim → run → record → acknowledge.
+//!
+//! Where the process may die, and what then happens: before the claim or the outcome is in the log, the message comes again and
+//! the call is run again, as often as its contract allows; after the outcome is in the log, the message comes again and nothing
+//! is run.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use toolgate_events::{
+    CallError, CallSubject, DecodeError, Envelope, Lane, Status, ToolCall, ToolCallEvent,
+    tool_call::{self, Command},
+    tools::{self, Contract, SideEffects},
+};
+use toolgate_store::{AppendError, Delivery, Expect, LoadError, Recorded, crash, fold};
+
+use crate::{
+    Environment,
+    adapters::{self, Call, ToolError},
+    metrics::Metrics,
+};
+
+/// How long one append is tried before the worker looks around again.
+const APPEND_PATIENCE: Duration = Duration::from_secs(5);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What all calls of a worker share.
+pub struct Context {
+    pub environment: Environment,
+    pub metrics: Metrics,
+    pub name: String,
+    pub ack_wait: Duration,
+    pub shutdown: CancellationToken,
+}
+
+/// Why a delivery is left as it is. None of these is the call's own failure.
+#[derive(Debug, thiserror::Error)]
+enum Abandoned {
+    /// Another worker has the call; its message is its own to acknowledge.
+    #[error("another worker has taken the call over")]
+    ClaimLost,
+    #[error("the worker is shutting down")]
+    Shutdown,
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    #[error(transparent)]
+    Encode(#[from] serde_json::Error),
+}
+
+/// The call as far as this worker knows it.
+struct Held {
+    subject: CallSubject,
+    call: ToolCall,
+    last_sequence: u64,
+    aggregate_sequence: u64,
+    last_event: uuid::Uuid,
+    trace_context: Option<toolgate_events::TraceContext>,
+}
+
+/// Handles one delivery, keeping it alive meanwhile. Whatever happens, the message is acknowledged or comes again.
+pub async fn handle(context: &Context, lane: &Lane, running: &Semaphore, delivery: Delivery) {
+    let mut heartbeat = tokio::time::interval(context.ack_wait / 3);
+    heartbeat.tick().await;
+    let mut work = std::pin::pin!(work(context, lane, running, &delivery));
+    let done = loop {
+        tokio::select! {
+            done = &mut work => break done,
+            _ = heartbeat.tick() => delivery.in_progress().await,
+        }
+    };
+    match done {
+        Ok(()) => delivery.ack().await,
+        Err(Abandoned::ClaimLost) => {}
+        Err(reason) => {
+            tracing::warn!(reason = %reason, subject = delivery.subject(), "call left for a later delivery");
+            delivery.retry_after(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+async fn work(context: &Context, lane: &Lane, running: &Semaphore, delivery: &Delivery) -> Result<(), Abandoned> {
+    let held = match read(delivery) {
+        Ok(Some(held)) => held,
+        // Claims and outcomes pass by on the same lane; they are nobody's work.
+        Ok(None) => return Ok(()),
+        Err(reason) => return park(context, lane, delivery, &reason).await,
+    };
+    let Ok(_permit) = running.acquire().await else { return Err(Abandoned::Shutdown) };
+    if delivery.delivered > 1 {
+        context.metrics.redelivered(lane.as_str());
+        let recorded = context.environment.log.load(&held.subject).await?;
+        if let Some(outcome) = outcome_of(&recorded)? {
+            announce(context, delivery, &held.subject, outcome).await;
+            return Ok(());
+        }
+        return run(context, delivery, Held::of(held.subject, &recorded)?).await;
+    }
+    run(context, delivery, held).await
+}
+
+/// The request in a delivery, `None` for any other event, or why it cannot be understood.
+fn read(delivery: &Delivery) -> Result<Option<Held>, String> {
+    let envelope = Envelope::decode(delivery.payload()).map_err(|error| error.to_string())?;
+    let subject = CallSubject::parse(delivery.subject()).map_err(|error| error.to_string())?;
+    if envelope.tenant_id != subject.tenant_id || envelope.aggregate_id != subject.call_id {
+        return Err("the event names another tenant or call than its subject".to_owned());
+    }
+    let event = envelope.event().map_err(|error| error.to_string())?;
+    if !matches!(event, ToolCallEvent::ToolCallRequested(_)) {
+        return Ok(None);
+    }
+    let mut call = ToolCall::default();
+    call.evolve(event);
+    Ok(Some(Held {
+        subject,
+        call,
+        last_sequence: delivery.stream_sequence,
+        aggregate_sequence: envelope.aggregate_sequence,
+        last_event: envelope.event_id,
+        trace_context: envelope.trace_context,
+    }))
+}
+
+/// A message nobody can read is set aside and acknowledged, so that the lane goes on.
+async fn park(context: &Context, lane: &Lane, delivery: &Delivery, reason: &str) -> Result<(), Abandoned> {
+    tracing::error!(reason, subject = delivery.subject(), sequence = delivery.stream_sequence, "message parked");
+    context.metrics.parked(lane.as_str());
+    let log = &context.environment.log;
+    log.park(delivery.partition, delivery.stream_sequence, delivery.subject(), reason)
+        .await
+        .map_err(|error| LoadError::Unavailable(error.to_string()).into())
+}
+
+async fn run(context: &Context, delivery: &Delivery, mut held: Held) -> Result<(), Abandoned> {
+    let Some(request) = held.call.request.clone() else { return Ok(()) };
+    let runnable = tools::find(&request.tool).zip(adapters::find(&request.tool));
+    let Some((contract, adapter)) = runnable else {
+        let error = problem("unknown-tool", "This release does not have the tool", "no worker of this lane can run it");
+        return record(context, delivery, held, "unknown", Duration::ZERO, Err((1, error))).await;
+    };
+    let attempt = match claim(context, contract, delivery, &mut held).await? {
+        Claim::Run(attempt) => attempt,
+        Claim::Exhausted(attempt) => {
+            let detail = "its attempts ended without an outcome; whether it took effect is not known";
+            let error = problem("attempts-exhausted", "The call was tried as often as its contract allows", detail);
+            return record(context, delivery, held, contract.name, Duration::ZERO, Err((attempt, error))).await;
+        }
+        Claim::Finished => return finished_elsewhere(context, delivery, &held.subject).await,
+    };
+    crash::point("worker.claimed");
+    let call = Call::new(held.subject.tenant_id, held.subject.call_id, &request);
+    let began = Instant::now();
+    let timeout = contract.timeout(request.options.timeout_ms);
+    let answer = attempt_until_answered(context, adapter, &call, timeout).await?;
+    crash::point("worker.effect");
+    let outcome = match answer {
+        Ok(result) => Ok((attempt, result)),
+        Err(error) => Err((attempt, error)),
+    };
+    record(context, delivery, held, contract.name, began.elapsed(), outcome).await
+}
+
+enum Claim {
+    Run(u32),
+    Exhausted(u32),
+    Finished,
+}
+
+/// Only an effectful call pays for a durable claim. The others are counted by their deliveries.
+async fn claim(context: &Context, contract: &Contract, delivery: &Delivery, held: &mut Held) -> Result<Claim, Abandoned> {
+    let delivered = u32::try_from(delivery.delivered).unwrap_or(u32::MAX);
+    if contract.side_effects != SideEffects::Effectful {
+        let exhausted = delivered > contract.max_attempts;
+        return Ok(if exhausted { Claim::Exhausted(contract.max_attempts) } else { Claim::Run(delivered) });
+    }
+    loop {
+        let worker = context.name.clone();
+        let command = match held.call.status {
+            // The broker gives a running call away only when its worker has been silent too long.
+            Some(Status::Running) => {
+                Command::Retry { worker, reason: "worker_lost".to_owned(), max_attempts: contract.max_attempts }
+            }
+            _ => Command::Start { worker },
+        };
+        let event = match held.call.decide(command) {
+            Ok(event) => event,
+            Err(tool_call::Error::AttemptsExhausted { .. }) => return Ok(Claim::Exhausted(held.call.attempts)),
+            Err(tool_call::Error::AlreadyFinished(_)) => return Ok(Claim::Finished),
+            Err(_) => return Err(Abandoned::ClaimLost),
+        };
+        match held.append(context, event).await {
+            Ok(_) => return Ok(Claim::Run(held.call.attempts)),
+            Err(Abandoned::Append(AppendError::Conflict)) => {
+                let status = held.call.status;
+                held.reload(context).await?;
+                // Somebody claimed between our reading and our writing: they run it.
+                if held.call.status == Some(Status::Running) && status != Some(Status::Running) {
+                    return Err(Abandoned::ClaimLost);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Runs the adapter until it answers or fails by its own fault. While toolgate's own services are away the call waits for them.
+async fn attempt_until_answered(
+    context: &Context,
+    adapter: adapters::Adapter,
+    call: &Call,
+    timeout: Duration,
+) -> Result<Result<Value, CallError>, Abandoned> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match tokio::time::timeout(timeout, adapter(call, &context.environment)).await {
+            Ok(Ok(result)) => return Ok(Ok(result)),
+            Ok(Err(ToolError::Infrastructure(reason))) => {
+                tracing::warn!(reason, call_id = %call.call_id, "a part of the service is away; the call waits for it");
+                if context.shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                    return Err(Abandoned::Shutdown);
+                }
+                pause = (pause * 2).min(LAST_PAUSE);
+            }
+            Ok(Err(error)) => return Ok(Err(error.record())),
+            Err(_) => {
+                let detail = format!("no answer within {} ms", timeout.as_millis());
+                return Ok(Err(problem("timeout", "The tool did not answer in time", &detail)));
+            }
+        }
+    }
+}
+
+type Outcome = Result<(u32, Value), (u32, CallError)>;
+
+async fn record(
+    context: &Context,
+    delivery: &Delivery,
+    mut held: Held,
+    tool: &'static str,
+    took: Duration,
+    mut outcome: Outcome,
+) -> Result<(), Abandoned> {
+    let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    loop {
+        let worker = context.name.clone();
+        let command = match outcome.clone() {
+            Ok((attempt, result)) => Command::Succeed { attempt, worker, duration_ms, result },
+            Err((attempt, error)) => Command::Fail { attempt, worker, duration_ms, error },
+        };
+        let event = match held.call.decide(command) {
+            Ok(event) => event,
+            Err(tool_call::Error::AlreadyFinished(_)) => return finished_elsewhere(context, delivery, &held.subject).await,
+            Err(_) => return Err(Abandoned::ClaimLost),
+        };
+        match held.append(context, event).await {
+            Ok(payload) => {
+                crash::point("worker.recorded");
+                context.metrics.outcome(tool, if outcome.is_ok() { "succeeded" } else { "failed" }, took);
+                announce(context, delivery, &held.subject, payload).await;
+                return Ok(());
+            }
+            Err(Abandoned::Append(AppendError::Conflict)) => held.reload(context).await?,
+            Err(Abandoned::Append(AppendError::TooLarge)) => {
+                let attempt = outcome.as_ref().map_or_else(|(attempt, _)| *attempt, |(attempt, _)| *attempt);
+                outcome = Err((attempt, problem("result-too-large", "The result is too large to record", "ask for less")));
+            }
+            Err(Abandoned::Append(error @ (AppendError::Unknown | AppendError::Full | AppendError::Refused(_)))) => {
+                // The effect has happened: losing its record would run it again, so the worker holds on to it.
+                tracing::warn!(error = %error, subject = %held.subject, "an outcome could not be recorded yet");
+                if context.shutdown.run_until_cancelled(tokio::time::sleep(LAST_PAUSE)).await.is_none() {
+                    return Err(Abandoned::Shutdown);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn finished_elsewhere(context: &Context, delivery: &Delivery, subject: &CallSubject) -> Result<(), Abandoned> {
+    let recorded = context.environment.log.load(subject).await?;
+    if let Some(outcome) = outcome_of(&recorded)? {
+        announce(context, delivery, subject, outcome).await;
+    }
+    Ok(())
+}
+
+async fn announce(context: &Context, delivery: &Delivery, subject: &CallSubject, outcome: Bytes) {
+    if let Some(reply_to) = delivery.reply_to() {
+        context.environment.log.announce_outcome(&reply_to, subject.call_id, outcome).await;
+    }
+}
+
+fn outcome_of(recorded: &[Recorded]) -> Result<Option<Bytes>, Abandoned> {
+    let Some(last) = recorded.last() else { return Ok(None) };
+    if last.envelope.event()?.is_outcome() { Ok(Some(last.envelope.encode()?.into())) } else { Ok(None) }
+}
+
+fn problem(kind: &str, title: &str, detail: &str) -> CallError {
+    CallError { kind: format!("urn:toolgate:tool:{kind}"), title: title.to_owned(), detail: detail.to_owned() }
+}
+
+impl Held {
+    fn of(subject: CallSubject, recorded: &[Recorded]) -> Result<Self, Abandoned> {
+        let Some(last) = recorded.last() else {
+            return Err(LoadError::Unavailable("a delivered call is not in the log yet".to_owned()).into());
+        };
+        Ok(Self {
+            subject,
+            call: fold(recorded)?,
+            last_sequence: last.stream_sequence,
+            aggregate_sequence: last.envelope.aggregate_sequence,
+            last_event: last.envelope.event_id,
+            trace_context: last.envelope.trace_context.clone(),
+        })
+    }
+
+    async fn reload(&mut self, context: &Context) -> Result<(), Abandoned> {
+        let recorded = context.environment.log.load(&self.subject).await?;
+        *self = Self::of(self.subject.clone(), &recorded)?;
+        Ok(())
+    }
+
+    /// Appends what was decided and moves on with it; answers with the event's bytes.
+    async fn append(&mut self, context: &Context, event: ToolCallEvent) -> Result<Bytes, Abandoned> {
+        let environment = &context.environment;
+        let stamp = environment.clock.stamp(context.name.clone(), Some(self.last_event), self.trace_context.clone());
+        let (tenant, call) = (self.subject.tenant_id, self.subject.call_id);
+        let envelope = Envelope::seal(&event, tenant, call, self.aggregate_sequence + 1, stamp)?;
+        let expect = Expect(self.last_sequence);
+        let sequence = environment.log.append(&self.subject, &envelope, expect, None, APPEND_PATIENCE).await?;
+        self.call.evolve(event);
+        self.last_sequence = sequence;
+        self.aggregate_sequence += 1;
+        self.last_event = envelope.event_id;
+        Ok(envelope.encode()?.into())
+    }
+}

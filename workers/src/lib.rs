@@ -1,0 +1,46 @@
+//! The hands: workers take requested calls lane by lane, run the tool's adapter, and append the outcome.
+//!
+//! A worker never calls the APIs and appends nothing but claims and outcomes.
+
+mod adapters;
+mod call;
+mod metrics;
+mod runtime;
+
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use toolgate_events::Lane;
+use toolgate_security::ReadPool;
+use toolgate_store::{Artifacts, Clock, ConsumeError, Log};
+
+pub use runtime::Worker;
+
+/// What a worker is made of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub lanes: Vec<Lane>,
+    /// Calls run at once, per lane.
+    pub lane_concurrency: usize,
+    /// How long a call may go without a sign of life before another worker gets it.
+    pub ack_wait: Duration,
+}
+
+/// What adapters and the runtime work with.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    pub log: Log,
+    pub database: ReadPool,
+    pub artifacts: Artifacts,
+    pub clock: Clock,
+}
+
+impl Worker {
+    /// Sets the consumers up, so that what goes wrong goes wrong at the start.
+    ///
+    /// # Errors
+    /// [`ConsumeError`]
+    pub async fn open(environment: Environment, options: Options, registry: &mut Registry) -> Result<Self, ConsumeError> {
+        Self::new(environment, options, metrics::Metrics::register(registry)).await
+    }
+}

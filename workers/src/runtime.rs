@@ -1,0 +1,73 @@
+use std::{fmt, sync::Arc};
+
+use futures::{StreamExt, future, stream::BoxStream};
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use toolgate_events::Lane;
+use toolgate_store::{ConsumeError, Delivery};
+
+use crate::{
+    Environment, Options,
+    call::{self, Context},
+    metrics::Metrics,
+};
+
+/// Messages one lane may hold per partition, waiting or running: what is held is kept alive, what is not stays with the broker.
+const HELD_PER_PARTITION: u32 = 64;
+
+/// A process's worker: one stream of calls per lane.
+pub struct Worker {
+    lanes: Vec<LaneStream>,
+    context: Context,
+    concurrency: usize,
+}
+
+struct LaneStream {
+    lane: Lane,
+    deliveries: BoxStream<'static, Delivery>,
+}
+
+impl Worker {
+    pub(crate) async fn new(environment: Environment, options: Options, metrics: Metrics) -> Result<Self, ConsumeError> {
+        let log = &environment.log;
+        let lanes = future::try_join_all(options.lanes.iter().map(|lane| async move {
+            let deliveries = log.consume_lane(lane, options.ack_wait, HELD_PER_PARTITION).await?.boxed();
+            Ok::<_, ConsumeError>(LaneStream { lane: lane.clone(), deliveries })
+        }))
+        .await?;
+        let name = format!("worker-{}", &environment.clock.new_id().simple().to_string()[20..]);
+        let context = Context { environment, metrics, name, ack_wait: options.ack_wait, shutdown: CancellationToken::new() };
+        Ok(Self { lanes, context, concurrency: options.lane_concurrency })
+    }
+
+    /// Works until `shutdown`, then finishes what it holds. A call cut off in the middle is taken over by another worker.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let context = Arc::new(Context { shutdown: shutdown.clone(), ..self.context });
+        let calls = TaskTracker::new();
+        let lanes = self.lanes.into_iter().map(|LaneStream { lane, mut deliveries }| {
+            let (context, calls, shutdown) = (Arc::clone(&context), calls.clone(), shutdown.clone());
+            let running = Arc::new(Semaphore::new(self.concurrency));
+            async move {
+                while let Some(Some(delivery)) = shutdown.run_until_cancelled(deliveries.next()).await {
+                    let in_flight = context.metrics.in_flight(lane.as_str());
+                    let (context, running, lane) = (Arc::clone(&context), Arc::clone(&running), lane.clone());
+                    calls.spawn(async move {
+                        call::handle(&context, &lane, &running, delivery).await;
+                        drop(in_flight);
+                    });
+                }
+            }
+        });
+        future::join_all(lanes).await;
+        calls.close();
+        calls.wait().await;
+        context.environment.log.flush().await;
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lanes: Vec<_> = self.lanes.iter().map(|stream| &stream.lane).collect();
+        f.debug_struct("Worker").field("lanes", &lanes).finish_non_exhaustive()
+    }
+}
