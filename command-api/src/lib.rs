@@ -53,10 +53,18 @@ impl axum::extract::FromRef<State> for Guard {
 
 /// The routes of this API.
 pub fn router(state: State) -> OpenApiRouter {
+    routes().with_state(state)
+}
+
+/// The description of this API.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    routes().into_openapi()
+}
+
+fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::new()
         .routes(routes!(http::request_tool_call::handler))
         .routes(routes!(http::cancel_tool_call::handler))
         // A second name for the same endpoint.
         .route("/tool-call", axum::routing::post(http::request_tool_call::handler))
-        .with_state(state)
 }

@@ -18,8 +18,8 @@ mod upcast;
 pub use call_view::{CallLinks, CallView};
 pub use envelope::{Envelope, Stamp, TraceContext};
 pub use event::{
-    Authorization, CallError, CallOptions, ToolCallCancelled, ToolCallEvent, ToolCallFailed, ToolCallRequested,
-    ToolCallRetried, ToolCallStarted, ToolCallSucceeded,
+    Authorization, CallError, CallOptions, ToolCallCancelled, ToolCallEvent, ToolCallFailed, ToolCallRequested, ToolCallRetried,
+    ToolCallStarted, ToolCallSucceeded,
 };
 pub use ids::{CallId, TenantId};
 pub use subject::{CallSubject, Lane, Partition, SubjectError};

@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn a_subject_reads_back() {
-        let subject = CallSubject::new(16, TenantId(Uuid::from_u128(7)), Lane::new("search").unwrap(), CallId(Uuid::from_u128(9)));
+        let subject =
+            CallSubject::new(16, TenantId(Uuid::from_u128(7)), Lane::new("search").unwrap(), CallId(Uuid::from_u128(9)));
         assert_eq!(CallSubject::parse(&subject.to_string()), Ok(subject));
     }
 

@@ -54,12 +54,31 @@ pub struct ToolCall {
 pub enum Command {
     Request(Box<ToolCallRequested>),
     /// Claim an effectful call before its effect.
-    Start { worker: String },
+    Start {
+        worker: String,
+    },
     /// Take over from an attempt that left no outcome.
-    Retry { worker: String, reason: String, max_attempts: u32 },
-    Succeed { attempt: u32, worker: String, duration_ms: u64, result: Value },
-    Fail { attempt: u32, worker: String, duration_ms: u64, error: CallError },
-    Cancel { principal: String, requested_event_id: Uuid },
+    Retry {
+        worker: String,
+        reason: String,
+        max_attempts: u32,
+    },
+    Succeed {
+        attempt: u32,
+        worker: String,
+        duration_ms: u64,
+        result: Value,
+    },
+    Fail {
+        attempt: u32,
+        worker: String,
+        duration_ms: u64,
+        error: CallError,
+    },
+    Cancel {
+        principal: String,
+        requested_event_id: Uuid,
+    },
 }
 
 /// Why a command was refused.
@@ -140,9 +159,7 @@ impl ToolCall {
 
     fn holds_claim(&self, attempt: u32) -> Result<(), Error> {
         match self.status {
-            Some(Status::Running) if self.attempts != attempt => {
-                Err(Error::ClaimLost { attempt, current: self.attempts })
-            }
+            Some(Status::Running) if self.attempts != attempt => Err(Error::ClaimLost { attempt, current: self.attempts }),
             _ => Ok(()),
         }
     }

@@ -47,7 +47,11 @@ pub fn number(message: &Received, heads: &mut HashMap<TenantId, Head>) -> Option
     let tenant_id = tenant_of(message)?;
     let head = heads.entry(tenant_id).or_insert_with(|| Head::genesis(tenant_id));
     let read = Envelope::decode(&message.payload).map_err(|error| error.to_string()).and_then(|envelope| {
-        if envelope.tenant_id == tenant_id { Ok(envelope) } else { Err("the event names another tenant than its subject".to_owned()) }
+        if envelope.tenant_id == tenant_id {
+            Ok(envelope)
+        } else {
+            Err("the event names another tenant than its subject".to_owned())
+        }
     });
     let (envelope, event) = match read {
         Ok(envelope) => {
@@ -128,8 +132,7 @@ mod tests {
     #[test]
     fn positions_are_gapless_per_tenant_and_chained() {
         let mut heads = HashMap::new();
-        let rows: Vec<_> =
-            (1..=4).map(|n| number(&message(n, u128::from(n % 2), b"not json"), &mut heads).unwrap()).collect();
+        let rows: Vec<_> = (1..=4).map(|n| number(&message(n, u128::from(n % 2), b"not json"), &mut heads).unwrap()).collect();
         for (tenant, indexes) in [(1, [0, 2]), (0, [1, 3])] {
             let tenant = TenantId(Uuid::from_u128(tenant));
             let genesis = audit::genesis_hash(tenant);

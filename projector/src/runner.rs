@@ -144,7 +144,9 @@ impl Projector {
             self.metrics.halted(partition.0, verdict.is_err());
             match verdict {
                 Ok(()) => {
-                    let ended = futures::stream::once(std::future::ready(Err(ConsumeError::Stopped(Broken::Ended(partition).to_string()))));
+                    let ended = futures::stream::once(std::future::ready(Err(ConsumeError::Stopped(
+                        Broken::Ended(partition).to_string(),
+                    ))));
                     run.readers.push(log.read_after(partition, checkpoint.stream_sequence).await?.chain(ended).boxed());
                     run.checkpoints.insert(partition, checkpoint);
                 }
@@ -212,7 +214,11 @@ impl Projector {
 
     /// Rows, chain and checkpoint, all or nothing. The log is the truth and the checkpoint is among what is written, so the commit
     /// need not wait for the disk: what a power cut takes is projected again, to the same rows.
-    async fn commit(&self, events: &[Numbered], moves: &BTreeMap<Partition, (Checkpoint, Checkpoint)>) -> Result<u64, sqlx::Error> {
+    async fn commit(
+        &self,
+        events: &[Numbered],
+        moves: &BTreeMap<Partition, (Checkpoint, Checkpoint)>,
+    ) -> Result<u64, sqlx::Error> {
         let begin = "begin; set local synchronous_commit = off";
         let mut transaction = self.environment.database.begin_with(begin).await?;
         checkpoint::advance(&mut transaction, moves).await?;
@@ -223,8 +229,12 @@ impl Projector {
     }
 
     async fn load_heads(&self, heads: &mut HashMap<TenantId, Head>, messages: &[Received]) -> Result<(), sqlx::Error> {
-        let mut unknown: Vec<_> =
-            messages.iter().filter_map(batch::tenant_of).filter(|tenant| !heads.contains_key(tenant)).map(|tenant| tenant.0).collect();
+        let mut unknown: Vec<_> = messages
+            .iter()
+            .filter_map(batch::tenant_of)
+            .filter(|tenant| !heads.contains_key(tenant))
+            .map(|tenant| tenant.0)
+            .collect();
         if unknown.is_empty() {
             return Ok(());
         }

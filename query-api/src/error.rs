@@ -8,7 +8,7 @@ pub enum Error {
     #[error("no such resource")]
     NotFound,
     /// 400
-    #[error("limit must be from 1 to 500")]
+    #[error("must be from 1 to 500")]
     Limit,
     /// 400: PostgreSQL's text cannot hold it, so nothing could match.
     #[error("{0} holds a character that no value can hold")]

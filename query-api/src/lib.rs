@@ -1,0 +1,18 @@
+//! The query side: answers what happened, from the read models, to whom it may concern.
+//!
+//! It reads through [`TenantTx`](toolgate_security::TenantTx) and never writes: no read model, no event.
+
+mod announcements;
+mod catch_up;
+mod cursor;
+mod error;
+mod health;
+mod http;
+mod queries;
+mod state;
+mod stream;
+
+pub use error::Error;
+pub use health::Health;
+pub use http::router;
+pub use state::{Options, State};

@@ -2,6 +2,7 @@
 //!
 //! Tool logic and routes live elsewhere; everything that guards an entrance lives here, once.
 
+mod entrance;
 mod extract;
 mod jwks;
 mod policy;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter, metrics::family::Family, registry::Registry};
 
+pub use entrance::{Entrance, Readiness, describe};
 pub use extract::{Authenticated, Query, StrictJson};
 pub use jwks::{JwksError, KeySet};
 pub use policy::{Decision, Policy, PolicyError};

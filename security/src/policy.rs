@@ -65,7 +65,9 @@ impl Policy {
         for (role, permissions) in file.roles {
             let parsed = permissions
                 .into_iter()
-                .map(|text| Permission::parse(&text).ok_or_else(|| PolicyError::Permission { role: role.clone(), permission: text }))
+                .map(|text| {
+                    Permission::parse(&text).ok_or_else(|| PolicyError::Permission { role: role.clone(), permission: text })
+                })
                 .collect::<Result<_, _>>()?;
             roles.insert(role, parsed);
         }
@@ -91,7 +93,8 @@ impl Permission {
     fn parse(text: &str) -> Option<Self> {
         let (resource, action) = text.split_once(':')?;
         let word = |part: &str| {
-            part == "*" || (!part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b)))
+            part == "*"
+                || (!part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b)))
         };
         (resource.split('.').all(word) && word(action)).then(|| Self { text: text.to_owned() })
     }

@@ -19,6 +19,14 @@ impl ReadPool {
     pub async fn checkpoints(&self) -> Result<Vec<(i32, i64)>, sqlx::Error> {
         sqlx::query_as("select partition, stream_sequence from projection_checkpoint").fetch_all(&self.0).await
     }
+
+    /// [`Self::checkpoints`] of every projection by its name, as (projection, partition, stream sequence).
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn projection_checkpoints(&self) -> Result<Vec<(String, i32, i64)>, sqlx::Error> {
+        sqlx::query_as("select projection, partition, stream_sequence from projection_checkpoint").fetch_all(&self.0).await
+    }
 }
 
 /// A read-only transaction that sees one tenant's rows: row-level security does the rest. Dropping it ends it.

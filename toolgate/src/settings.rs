@@ -18,7 +18,7 @@ const FILE: &str = "toolgate.toml";
 const PREFIX: &str = "TOOLGATE_";
 
 /// Keys that the environment names with the prefix.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 20] = [
     "listen",
     "admin_addr",
     "data_dir",
@@ -32,6 +32,8 @@ const KEYS: [&str; 18] = [
     "policy_file",
     "lanes",
     "lane_concurrency",
+    "ack_wait_ms",
+    "cursor_secret",
     "max_open_calls",
     "rate_limit_per_minute",
     "projector_batch",
@@ -48,7 +50,7 @@ const URLS: [(&str, &str); 4] = [
 ];
 
 /// Variables with the prefix that are no settings: `up` writes the first for other programs, the tests read the second.
-const OTHER_VARIABLES: [&str; 2] = ["TOOLGATE_URL", "TOOLGATE_TEST_INFRA"];
+const OTHER_VARIABLES: [&str; 3] = ["TOOLGATE_URL", "TOOLGATE_TEST_INFRA", "TOOLGATE_CRASH_AT"];
 
 /// The settings. Field names are the keys of `toolgate.toml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -78,8 +80,13 @@ pub struct Settings {
     /// The lanes a worker serves; every lane when empty. In the environment separated by commas.
     #[serde(deserialize_with = "list")]
     pub lanes: Vec<String>,
-    /// Calls that run at once in each lane, 1 to 10,000. Default 16.
+    /// Calls that run at once in each lane, 1 to 10,000. Default 64.
     pub lane_concurrency: usize,
+    /// How long a call may go without a sign of life from its worker before another one gets it, in milliseconds, at least 300.
+    /// Default 30,000.
+    pub ack_wait_ms: u64,
+    /// What page cursors are sealed with; the same on every replica. Default: a new one at every start.
+    pub cursor_secret: Option<SecretString>,
     /// Calls of one tenant that may be open at once, at least 1. Default 10,000.
     pub max_open_calls: u64,
     /// Commands per tenant and sliding minute, at least 1. Default 6,000; under `up` 600,000.
@@ -128,7 +135,10 @@ pub enum Error {
     /// The settings file exists but cannot be read.
     #[error("cannot read toolgate.toml: {0}")]
     File(#[source] io::Error),
-    /// The file is no TOML, or a value has the wrong type.
+    /// The file is no TOML.
+    #[error("{FILE}, line {line}: {message}")]
+    Syntax { line: usize, message: String },
+    /// A value has the wrong type.
     #[error("{0}")]
     Value(#[from] config::ConfigError),
     /// A key of the file that is no setting.
@@ -160,6 +170,7 @@ impl Settings {
     }
 
     fn from_sources(profile: Profile, flags: Flags, environment: HashMap<String, String>, file: &str) -> Result<Self, Error> {
+        check::syntax(file)?;
         let file = File::from_str(file, FileFormat::Toml);
         check::keys(&file.collect()?)?;
         check::variables(&environment)?;
@@ -195,7 +206,8 @@ fn defaults(profile: Profile) -> Result<config::ConfigBuilder<config::builder::D
         .set_default("issuer", "toolgate-dev")?
         .set_default("audience", "toolgate")?
         .set_default("lanes", Vec::<String>::new())?
-        .set_default("lane_concurrency", 16)?
+        .set_default("lane_concurrency", 64)?
+        .set_default("ack_wait_ms", 30_000)?
         .set_default("max_open_calls", 10_000)?
         .set_default("rate_limit_per_minute", rate_limit)?
         .set_default("projector_batch", 1_000)?

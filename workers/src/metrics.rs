@@ -51,12 +51,7 @@ impl Metrics {
             parked: Family::default(),
         };
         registry.register("tool_calls_by_tool", "Outcomes recorded, by tool", metrics.tool_calls.clone());
-        registry.register_with_unit(
-            "tool_duration",
-            "How long an adapter ran",
-            Unit::Seconds,
-            metrics.tool_duration.clone(),
-        );
+        registry.register_with_unit("tool_duration", "How long an adapter ran", Unit::Seconds, metrics.tool_duration.clone());
         registry.register("lane_in_flight", "Calls held by this worker", metrics.in_flight.clone());
         registry.register("lane_redelivered", "Messages that came again", metrics.redelivered.clone());
         registry.register("lane_parked", "Messages set aside as not understood", metrics.parked.clone());

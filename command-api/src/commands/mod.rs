@@ -63,10 +63,9 @@ impl From<Error> for Problem {
                 Rule::NotRequested => Self::not_found(),
                 Rule::AlreadyFinished(_) => Self::new(ProblemKind::Conflict, rule.to_string()),
                 // Rules of the workers, or of a race this API settles itself.
-                Rule::AlreadyRequested
-                | Rule::AlreadyStarted
-                | Rule::ClaimLost { .. }
-                | Rule::AttemptsExhausted { .. } => internal(&rule),
+                Rule::AlreadyRequested | Rule::AlreadyStarted | Rule::ClaimLost { .. } | Rule::AttemptsExhausted { .. } => {
+                    internal(&rule)
+                }
             },
             Error::Append(AppendError::Full) => Self::unavailable("the log is full; nothing was accepted"),
             Error::Append(AppendError::TooLarge) => Self::new(ProblemKind::TooLarge, "the call is larger than the log accepts"),

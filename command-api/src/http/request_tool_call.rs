@@ -1,6 +1,10 @@
 use std::time::Duration;
 
-use axum::{Json, extract::State, response::{IntoResponse, Response}};
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -180,7 +184,8 @@ fn validate(
     if session_id.is_some_and(|id| id.is_empty() || id.chars().count() > 128 || id.chars().any(char::is_control)) {
         refuse("/session_id", "must be 1 to 128 printable characters");
     }
-    let is_tag = |tag: &str| (2..=35).contains(&tag.len()) && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let is_tag =
+        |tag: &str| (2..=35).contains(&tag.len()) && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     if options.locale.as_deref().is_some_and(|tag| !is_tag(tag)) {
         refuse("/options/locale", "must be a BCP 47 language tag");
     }

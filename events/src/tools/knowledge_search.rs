@@ -63,6 +63,9 @@ pub(super) fn contract() -> Contract {
         max_attempts: 3,
         input_schema: schema_of::<KnowledgeSearchInput>(),
         output_schema: schema_of::<KnowledgeSearchOutput>(),
-        examples: vec![json!({"query": "idempotency key"}), json!({"query": "pembayaran", "top_k": 3, "filters": {"locale": "id"}})],
+        examples: vec![
+            json!({"query": "idempotency key"}),
+            json!({"query": "pembayaran", "top_k": 3, "filters": {"locale": "id"}}),
+        ],
     }
 }

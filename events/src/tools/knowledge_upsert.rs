@@ -40,14 +40,28 @@ pub(super) fn contract() -> Contract {
         max_attempts: 3,
         input_schema: schema_of::<KnowledgeUpsertInput>(),
         output_schema: schema_of::<KnowledgeUpsertOutput>(),
-        examples: vec![json!({"document_id": "faq-1", "title": "Refunds", "content": "We refund within 14 days.", "locale": "en"})],
+        examples: vec![
+            json!({"document_id": "faq-1", "title": "Refunds", "content": "We refund within 14 days.", "locale": "en"}),
+        ],
     }
 }
 
 /// The text search configurations documents are indexed with.
 pub const SEARCH_CONFIGS: &[&str] = &[
-    "simple", "danish", "dutch", "english", "finnish", "french", "german", "indonesian", "italian", "norwegian", "portuguese",
-    "spanish", "swedish", "turkish",
+    "simple",
+    "danish",
+    "dutch",
+    "english",
+    "finnish",
+    "french",
+    "german",
+    "indonesian",
+    "italian",
+    "norwegian",
+    "portuguese",
+    "spanish",
+    "swedish",
+    "turkish",
 ];
 
 /// The text search configuration for a language tag (BCP 47); `simple`, which stems nothing, for any other.
@@ -77,7 +91,8 @@ mod tests {
 
     #[test]
     fn a_language_tag_finds_its_configuration() {
-        for (locale, config) in [(Some("id-ID"), "indonesian"), (Some("EN"), "english"), (Some("xx"), "simple"), (None, "simple")] {
+        for (locale, config) in [(Some("id-ID"), "indonesian"), (Some("EN"), "english"), (Some("xx"), "simple"), (None, "simple")]
+        {
             assert_eq!(search_config(locale), config);
             assert!(SEARCH_CONFIGS.contains(&config));
         }

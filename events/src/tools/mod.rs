@@ -25,12 +25,7 @@ pub const FIRST_VERSION: u32 = 1;
 
 /// The registry: one line a tool.
 static CONTRACTS: LazyLock<Vec<Contract>> = LazyLock::new(|| {
-    vec![
-        knowledge_upsert::contract(),
-        knowledge_search::contract(),
-        document_render::contract(),
-        task_create::contract(),
-    ]
+    vec![knowledge_upsert::contract(), knowledge_search::contract(), document_render::contract(), task_create::contract()]
 });
 
 /// What running a tool does to the world.

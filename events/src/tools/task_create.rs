@@ -39,6 +39,8 @@ pub(super) fn contract() -> Contract {
         max_attempts: 5,
         input_schema: schema_of::<TaskCreateInput>(),
         output_schema: schema_of::<TaskCreateOutput>(),
-        examples: vec![json!({"title": "Review the report", "assignee": "ada", "labels": ["audit"], "due": "2030-01-31T12:00:00Z"})],
+        examples: vec![
+            json!({"title": "Review the report", "assignee": "ada", "labels": ["audit"], "due": "2030-01-31T12:00:00Z"}),
+        ],
     }
 }

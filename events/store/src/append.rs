@@ -103,7 +103,13 @@ impl Log {
         }
     }
 
-    async fn publish(&self, subject: &CallSubject, headers: HeaderMap, payload: Bytes, expect: Expect) -> Result<u64, PublishError> {
+    async fn publish(
+        &self,
+        subject: &CallSubject,
+        headers: HeaderMap,
+        payload: Bytes,
+        expect: Expect,
+    ) -> Result<u64, PublishError> {
         let message = PublishMessage::build().headers(headers).payload(payload).expected_last_subject_sequence(expect.0);
         let ack = self.context.send_publish(subject.to_string(), message).await?.await?;
         Ok(ack.sequence)

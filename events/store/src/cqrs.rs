@@ -47,8 +47,7 @@ impl JetStreamEventStore {
 
     fn subject(&self, aggregate_id: &str) -> Result<CallSubject, StoreError> {
         let unknown = || SubjectError::Subject(aggregate_id.to_owned());
-        let [tenant, lane, call] =
-            <[&str; 3]>::try_from(aggregate_id.split('.').collect::<Vec<_>>()).map_err(|_| unknown())?;
+        let [tenant, lane, call] = <[&str; 3]>::try_from(aggregate_id.split('.').collect::<Vec<_>>()).map_err(|_| unknown())?;
         let tenant: TenantId = tenant.parse().map_err(|_| unknown())?;
         let call: CallId = call.parse().map_err(|_| unknown())?;
         Ok(CallSubject::new(self.log.partitions(), tenant, Lane::new(lane)?, call))

@@ -8,6 +8,7 @@ use async_nats::{
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
+use percent_encoding::percent_decode_str;
 use toolgate_events::Partition;
 
 /// Where the number of partitions is written down: on the log itself.
@@ -44,6 +45,8 @@ pub struct Log {
 /// Why the log cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
+    #[error("NATS_URL is no NATS address: {0}")]
+    Url(String),
     #[error("cannot reach NATS: {0}")]
     Connect(#[from] async_nats::ConnectError),
     #[error("cannot set up the stream {stream}: {source}")]
@@ -73,11 +76,7 @@ impl Log {
     /// # Errors
     /// [`LogError`]; nothing is changed on a log that was made with another number of partitions.
     pub async fn open(url: &str, options: &LogOptions) -> Result<Self, LogError> {
-        let client = async_nats::ConnectOptions::new()
-            .name("toolgate")
-            .reconnect_delay_callback(|attempts| Duration::from_millis(100 * attempts.min(10) as u64))
-            .connect(url)
-            .await?;
+        let client = connect(url).await?;
         let context = jetstream::context::ContextBuilder::new().ack_timeout(Duration::from_secs(3)).build(client.clone());
         // The first stream decides: it is created before the others and carries the number.
         let first = ensure(&context, options, Partition(0)).await?;
@@ -147,6 +146,21 @@ impl Log {
     }
 }
 
+/// Connects, and reconnects for ever. async-nats leaves the login in a URL aside, so it is taken out here.
+async fn connect(url: &str) -> Result<Client, LogError> {
+    let address: async_nats::ServerAddr = url.parse().map_err(|error| LogError::Url(format!("{error}")))?;
+    let decoded = |part: &str| percent_decode_str(part).decode_utf8_lossy().into_owned();
+    let mut options = async_nats::ConnectOptions::new()
+        .name("toolgate")
+        .reconnect_delay_callback(|attempts| Duration::from_millis(100 * attempts.min(10) as u64));
+    match (address.username(), address.password()) {
+        (Some(user), Some(password)) => options = options.user_and_password(decoded(user), decoded(password)),
+        (Some(token), None) => options = options.token(decoded(token)),
+        (None, _) => {}
+    }
+    Ok(options.connect(address).await?)
+}
+
 async fn ensure(context: &Context, options: &LogOptions, partition: Partition) -> Result<jetstream::stream::Stream, LogError> {
     let name = format!("EVENTS_{partition}");
     let config = Config {
@@ -168,13 +182,12 @@ async fn ensure(context: &Context, options: &LogOptions, partition: Partition) -
         Ok(stream) => stream,
         Err(_) => {
             context.create_stream(config).await.map_err(failed)?;
-            context
-                .get_stream(&name)
-                .await
-                .map_err(|error| failed(jetstream::context::CreateStreamError::with_source(
+            context.get_stream(&name).await.map_err(|error| {
+                failed(jetstream::context::CreateStreamError::with_source(
                     jetstream::context::CreateStreamErrorKind::Response,
                     error,
-                )))?
+                ))
+            })?
         }
     };
     let recorded = stream.cached_info().config.metadata.get(PARTITIONS_KEY).cloned().unwrap_or_else(|| "no".to_owned());

@@ -25,7 +25,13 @@ impl Log {
     ///
     /// # Errors
     /// What the broker says; the message then stays where it was and comes again.
-    pub async fn park(&self, partition: Partition, stream_sequence: u64, subject: &str, reason: &str) -> Result<(), async_nats::Error> {
+    pub async fn park(
+        &self,
+        partition: Partition,
+        stream_sequence: u64,
+        subject: &str,
+        reason: &str,
+    ) -> Result<(), async_nats::Error> {
         let parked = Parked {
             subject: subject.to_owned(),
             partition: partition.0,

@@ -43,7 +43,12 @@ pub(crate) struct StreamedRow {
 }
 
 /// The first `limit` rows of a stretch, ascending.
-pub(crate) async fn page(tx: &mut TenantTx, filter: &AuditFilter, stretch: Stretch, limit: usize) -> Result<Vec<AuditRow>, Error> {
+pub(crate) async fn page(
+    tx: &mut TenantTx,
+    filter: &AuditFilter,
+    stretch: Stretch,
+    limit: usize,
+) -> Result<Vec<AuditRow>, Error> {
     let mut query = QueryBuilder::new(format!("select {COLUMNS} from audit_event a where"));
     push_filter(&mut query, filter, stretch);
     push_limit(&mut query, limit);

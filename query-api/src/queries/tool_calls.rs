@@ -73,5 +73,6 @@ fn listed_call(row: &PgRow) -> Result<ListedCall, sqlx::Error> {
 
 fn status(text: &str) -> Result<Status, sqlx::Error> {
     let status = Status::deserialize(text.into_deserializer());
-    status.map_err(|error: serde::de::value::Error| sqlx::Error::ColumnDecode { index: "status".to_owned(), source: error.into() })
+    status
+        .map_err(|error: serde::de::value::Error| sqlx::Error::ColumnDecode { index: "status".to_owned(), source: error.into() })
 }

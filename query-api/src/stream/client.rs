@@ -94,11 +94,8 @@ impl Client {
     }
 
     async fn read_history(&mut self) -> Result<(), Error> {
-        let filter = AuditFilter {
-            call_id: self.filter.call_id,
-            event_type: self.filter.event_type.clone(),
-            ..AuditFilter::default()
-        };
+        let filter =
+            AuditFilter { call_id: self.filter.call_id, event_type: self.filter.event_type.clone(), ..AuditFilter::default() };
         let stretch = Stretch { after: self.place.0, up_to: self.watermark };
         let events = feed::read(&self.pool, self.tenant, &filter, self.filter.session_id.as_deref(), stretch).await?;
         // A page that is not full has seen everything up to the watermark, filtered or not.

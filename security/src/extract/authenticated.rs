@@ -19,9 +19,9 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
-        let value = values.next().ok_or_else(|| {
-            Problem::new(ProblemKind::Unauthenticated, "send a token as Authorization: Bearer <token>")
-        })?;
+        let value = values
+            .next()
+            .ok_or_else(|| Problem::new(ProblemKind::Unauthenticated, "send a token as Authorization: Bearer <token>"))?;
         if values.next().is_some() {
             return Err(Problem::new(ProblemKind::InvalidToken, "more than one Authorization header"));
         }
@@ -29,7 +29,8 @@ where
             let (scheme, token) = text.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(token)
         });
-        let token = token.ok_or_else(|| Problem::new(ProblemKind::InvalidToken, "the Authorization header is not Bearer <token>"))?;
+        let token =
+            token.ok_or_else(|| Problem::new(ProblemKind::InvalidToken, "the Authorization header is not Bearer <token>"))?;
         let guard = Guard::from_ref(state);
         #[expect(clippy::disallowed_methods, reason = "the entrance is where a token meets the clock")]
         let now = Utc::now();

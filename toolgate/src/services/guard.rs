@@ -11,12 +11,13 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
 use tokio::time::{Instant, sleep};
 
-use super::{Error, run_as::RunAs};
+use super::{Error, janitor::Janitor, run_as::RunAs};
 
 /// Arguments: log file, signals in the order to try, tenths of a second to wait after each, then the service.
 /// File descriptor 4 is the lock: the service inherits it, so the lock lasts as long as any process of the service.
@@ -67,6 +68,8 @@ pub(crate) struct Service {
     pub signals: &'static str,
     /// How long to wait after each signal.
     pub patience: Duration,
+    /// Told to wait for the service, when its data directory is temporary.
+    pub janitor: Option<Arc<Janitor>>,
 }
 
 /// A running service. Dropping it stops the service in the background.
@@ -100,6 +103,9 @@ impl Guard {
         }
         let failed = || Error::file("start", &service.program);
         let mut child = command.spawn().map_err(failed())?;
+        if let Some(janitor) = &service.janitor {
+            janitor.outlive(child.id());
+        }
         let pipe = child.stdin.take();
         let stdout = child.stdout.take();
         let mut guard = Self { child: Some(child), pipe, pid: 0 };
@@ -115,11 +121,6 @@ impl Guard {
     /// The process id of the service itself.
     pub fn pid(&self) -> u32 {
         self.pid
-    }
-
-    /// The process group of the service, or `None` once it was stopped.
-    pub fn group(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
     }
 
     /// Whether the service has ended.
@@ -149,6 +150,17 @@ impl Guard {
         self.signal("KILL");
         self.wait().await;
         self.pipe = None;
+    }
+
+    /// Waits for the service to end by itself; true when it reported success.
+    pub async fn finish(&mut self) -> bool {
+        loop {
+            match self.child.as_mut().map(Child::try_wait) {
+                Some(Ok(None)) => sleep(POLL).await,
+                Some(Ok(Some(status))) => return status.success(),
+                Some(Err(_)) | None => return false,
+            }
+        }
     }
 
     async fn wait(&mut self) {

@@ -65,8 +65,9 @@ fn explain(text: &str) -> Reason {
     if lower.contains("address already in use") {
         return Reason::PortInUse;
     }
-    let is_fatal =
-        |line: &&str| ["FATAL:", "PANIC:", "[FTL]", "error while loading", "ERROR:"].iter().any(|mark| line.contains(mark));
+    let is_fatal = |line: &&str| {
+        ["FATAL:", "PANIC:", "[FTL]", "error while loading", "error:", "ERROR:"].iter().any(|mark| line.contains(mark))
+    };
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     let line = lines().rfind(is_fatal).or_else(|| lines().next_back());
     Reason::Other(line.unwrap_or("it wrote nothing to its log").to_owned())

@@ -172,11 +172,9 @@ impl Nats {
             run_as: None,
             signals: "TERM KILL",
             patience: Duration::from_secs(15),
+            janitor: self.janitor.clone(),
         };
         let mut guard = Guard::spawn(&service).await?;
-        if let (Some(janitor), Some(group)) = (&self.janitor, guard.group()) {
-            janitor.outlive(group);
-        }
         let ready = self.wait_until_ready(&mut guard, &name, from).await;
         if ready.is_ok() {
             self.guard = Some(guard);

@@ -27,6 +27,8 @@ use super::{
 };
 
 pub(crate) const NAME: &str = "PostgreSQL";
+/// Held by every process of the server, in the data directory.
+pub(crate) const LOCK: &str = "postgres.lock";
 /// The database that `toolgate up` uses.
 pub const DATABASE: &str = "toolgate";
 /// Recovery after a crash can take a while; a server that ends is noticed at once.
@@ -95,14 +97,14 @@ impl Postgres {
         if first {
             let step = progress.step("Creating the database files");
             let password = secret.derive(PostgresRole::Superuser.login());
-            files.initialise(&program, &password).await?;
+            files.initialise(&program, &password, data).await?;
             step.done();
         }
         let step = progress.step(format!("Starting {NAME} {}", super::binaries::show(program.version)));
         let port_file = data.path().join("postgres.port");
         let mut server = Self {
             port: 0,
-            lock: data.path().join("postgres.lock"),
+            lock: data.path().join(LOCK),
             guard: None,
             janitor: data.janitor(),
             files,
@@ -198,9 +200,6 @@ impl Postgres {
         log_tail::rotate(&log);
         let from = log_tail::length(&log);
         let mut guard = Guard::spawn(&self.service()).await?;
-        if let (Some(janitor), Some(group)) = (&self.janitor, guard.group()) {
-            janitor.outlive(group);
-        }
         let ready = self.wait_until_ready(&mut guard, from).await;
         if ready.is_ok() {
             self.guard = Some(guard);
@@ -290,6 +289,7 @@ impl Postgres {
             // Fast shutdown, then immediate shutdown.
             signals: "INT QUIT KILL",
             patience: Duration::from_secs(15),
+            janitor: self.janitor.clone(),
         }
     }
 }

@@ -1,23 +1,29 @@
 //! Where a private PostgreSQL keeps its files, who owns them, and which program may open them.
 
 use std::{
+    ffi::OsString,
     fs,
     os::unix::fs::chown,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{
     Error,
     binaries::{self, Program},
     data_dir::{DataDir, protect, write_private},
-    postgres::{PostgresRole, data_version},
+    guard::{Guard, Service},
+    log_tail::{self, Reason},
+    postgres::{LOCK, PostgresRole, data_version},
     progress::Progress,
     run_as::RunAs,
+    secret::unique,
     wheel,
 };
 
 /// The oldest major version whose defaults and features the schema relies on.
 const OLDEST: u32 = 15;
+const UNFINISHED: &str = "unfinished-";
 
 /// The files of one private server.
 #[derive(Debug)]
@@ -53,34 +59,52 @@ impl Files {
     }
 
     /// Runs initdb. A run that is cut short leaves nothing that a later start could take for a database.
-    pub async fn initialise(&self, server: &Program, password: &str) -> Result<(), Error> {
-        let unfinished = self.home.join("data.unfinished");
-        if unfinished.exists() {
-            fs::remove_dir_all(&unfinished).map_err(Error::file("remove", &unfinished))?;
-        }
-        let password_file = self.home.join("initial-password");
+    pub async fn initialise(&self, server: &Program, password: &str, data: &DataDir) -> Result<(), Error> {
+        self.remove_unfinished();
+        let unfinished = self.home.join(format!("{UNFINISHED}{}", unique()?));
+        let password_file = unfinished.with_extension("password");
         write_private(&password_file, password.as_bytes())?;
         if let Some(user) = &self.run_as {
             own(&password_file, user)?;
         }
-        let mut command = std::process::Command::new(server.path.with_file_name("initdb"));
-        command
-            .arg("--pgdata")
-            .arg(&unfinished)
-            .arg("--pwfile")
-            .arg(&password_file)
-            .args(["--username", PostgresRole::Superuser.login()])
-            .args(["--auth", "scram-sha-256", "--encoding", "UTF8"])
-            .args(["--locale", "C", "--data-checksums"])
-            .env("LC_ALL", "C")
-            .current_dir(&self.home);
-        if let Some(user) = &self.run_as {
-            user.apply(&mut command);
+        let mut args: Vec<OsString> = vec!["--pgdata".into(), unfinished.clone().into()];
+        args.extend(["--pwfile".into(), password_file.into_os_string()]);
+        args.extend(["--username", PostgresRole::Superuser.login()].map(OsString::from));
+        args.extend(["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--data-checksums"].map(OsString::from));
+        let service = Service {
+            name: "initdb",
+            program: server.path.with_file_name("initdb"),
+            args,
+            env: vec![("LC_ALL", "C".to_owned())],
+            directory: self.home.clone(),
+            log: self.home.join("initdb.log"),
+            lock: data.path().join(LOCK),
+            run_as: self.run_as.clone(),
+            signals: "TERM KILL",
+            patience: Duration::from_secs(5),
+            janitor: data.janitor(),
+        };
+        let from = log_tail::length(&service.log);
+        if Guard::spawn(&service).await?.finish().await {
+            fs::rename(&unfinished, &self.data).map_err(Error::file("create", &self.data))?;
+            self.remove_unfinished();
+            return Ok(());
         }
-        let outcome = wheel::run("initdb", command.into(), &self.home).await;
-        fs::remove_file(&password_file).map_err(Error::file("remove", &password_file))?;
-        outcome?;
-        fs::rename(&unfinished, &self.data).map_err(Error::file("create", &self.data))
+        self.remove_unfinished();
+        Err(match log_tail::reason(&service.log, from) {
+            Reason::DiskFull => Error::DiskFull { path: self.home.clone() },
+            Reason::Other(detail) => Error::Command { command: "initdb".to_owned(), detail },
+            Reason::PortInUse => Error::Command { command: "initdb".to_owned(), detail: "a port is in use".to_owned() },
+        })
+    }
+
+    /// Clears what an initdb left that did not come to its end. What cannot be removed only takes up space.
+    fn remove_unfinished(&self) {
+        let entries = fs::read_dir(&self.home).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(UNFINISHED)) {
+            let path = entry.path();
+            drop(if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) });
+        }
     }
 }
 

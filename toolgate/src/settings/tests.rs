@@ -55,6 +55,7 @@ fn urls_have_their_customary_names_and_stay_secret() {
 #[test]
 fn unknown_names_are_named() {
     assert!(refusal(&[], "partition = 3").contains("`partition` is not a setting; did you mean `partitions`?"));
+    assert!(refusal(&[], "durable = true\nissuer = \"x").starts_with("toolgate.toml, line 2: "));
     assert!(refusal(&[], "[server]\nport = 1").contains("`server`"));
     let variable = refusal(&[("TOOLGATE_LANE_CONCURENCY", "3")], "");
     assert!(variable.contains("TOOLGATE_LANE_CONCURENCY is not"), "{variable}");

@@ -41,7 +41,9 @@ fn fill_in(template: &str, data: &Map<String, Value>) -> Result<String, String> 
     environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
     let mut out = Bounded(Vec::new());
     let template = environment.template_from_str(template).map_err(|error| format!("the template is not valid: {error:#}"))?;
-    template.render_captured_to(minijinja::value::Serde(data), &mut out).map_err(|error| format!("the template cannot be filled in: {error:#}"))?;
+    template
+        .render_captured_to(minijinja::value::Serde(data), &mut out)
+        .map_err(|error| format!("the template cannot be filled in: {error:#}"))?;
     String::from_utf8(out.0).map_err(|error| error.to_string())
 }
 
@@ -81,9 +83,9 @@ fn tame(event: Event<'_>) -> Event<'_> {
 }
 
 fn harmless(url: CowStr<'_>) -> CowStr<'_> {
-    let allowed = ["http://", "https://", "mailto:", "#"].iter().any(|scheme| {
-        url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-    });
+    let allowed = ["http://", "https://", "mailto:", "#"]
+        .iter()
+        .any(|scheme| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
     if allowed { url } else { CowStr::Borrowed("#") }
 }
 
@@ -116,7 +118,8 @@ mod tests {
 
     #[test]
     fn foreign_markup_scripts_and_images_do_not_come_through() {
-        let source = "<script>x</script>\n\n<b onclick=x>b</b> [a](javascript:x) [b](https://example.com) ![i](https://example.com/i.png)";
+        let source =
+            "<script>x</script>\n\n<b onclick=x>b</b> [a](javascript:x) [b](https://example.com) ![i](https://example.com/i.png)";
         let page = render_html("</title><script>", source, None).unwrap();
         for bad in ["<script", "<b ", "javascript:", "<img"] {
             assert!(!page.contains(bad), "{bad} in {page}");

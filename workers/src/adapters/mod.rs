@@ -52,12 +52,7 @@ pub enum ToolError {
 
 impl Call {
     pub fn new(tenant_id: TenantId, call_id: CallId, request: &ToolCallRequested) -> Self {
-        Self {
-            tenant_id,
-            call_id,
-            options: request.options.clone(),
-            arguments: Value::Object(request.arguments.clone()),
-        }
+        Self { tenant_id, call_id, options: request.options.clone(), arguments: Value::Object(request.arguments.clone()) }
     }
 
     /// The arguments as the contract's input type.

@@ -1,0 +1,157 @@
+use axum::{
+    body::Body,
+    extract,
+    response::{IntoResponse, Response},
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use tokio_util::io::ReaderStream;
+use toolgate_security::{Authenticated, Problem, Query, TenantTx};
+
+use super::{page::NoParameters, path::Id, refusals::RefusalsOfOne};
+use crate::{
+    Error, State,
+    queries::documents::{self, DocumentRow},
+};
+
+/// Tenant-made HTML must not run as our origin.
+const SANDBOX: &str = "sandbox; default-src 'none'; style-src 'unsafe-inline'";
+
+/// An artifact's bytes
+#[utoipa::path(
+    get,
+    path = "/v1/artifacts/{artifact_id}",
+    tag = "read-models",
+    params(("artifact_id" = Uuid, Path)),
+    responses(
+        (status = 200, description = "The bytes, in the type the document says", content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 304, description = "The ETag in If-None-Match still holds"),
+        RefusalsOfOne
+    ),
+    security(("bearer" = []))
+)]
+pub(crate) async fn get_artifact(
+    Authenticated(principal): Authenticated,
+    extract::State(state): extract::State<State>,
+    id: Result<Id, Problem>,
+    parameters: Result<Query<NoParameters>, Problem>,
+    request: HeaderMap,
+) -> Result<Response, Problem> {
+    state.guard.authorize(&principal, "artifact:read")?;
+    parameters?;
+    let mut tx = TenantTx::begin(&state.pool, principal.tenant_id).await.map_err(Error::from)?;
+    let document = documents::find(&mut tx, id?.0).await?.ok_or(Error::NotFound)?;
+    tx.end().await.map_err(Error::from)?;
+
+    let etag = format!("\"{}\"", document.sha256);
+    if is_unchanged(&request, &etag) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+    }
+    let bytes = state.artifacts.get(principal.tenant_id, document.artifact_id).await.map_err(Error::from)?;
+    let mut response = Body::from_stream(ReaderStream::new(bytes)).into_response();
+    *response.headers_mut() = headers(&document, &etag);
+    Ok(response)
+}
+
+/// RFC 9110, section 13.1.2.
+fn is_unchanged(request: &HeaderMap, etag: &str) -> bool {
+    let values = request.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
+}
+
+fn headers(document: &DocumentRow, etag: &str) -> HeaderMap {
+    let disposition = format!("inline; filename=\"{}\"", file_name(document));
+    let mut headers = HeaderMap::from_iter([
+        (header::CONTENT_LENGTH, HeaderValue::from(document.size)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(SANDBOX)),
+    ]);
+    let content_type = HeaderValue::from_str(&document.content_type);
+    headers.insert(header::CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")));
+    let rest = [
+        (header::ETAG, Some(etag.to_owned())),
+        (HeaderName::from_static("content-digest"), content_digest(&document.sha256)),
+        (header::CONTENT_DISPOSITION, Some(disposition)),
+    ];
+    for (name, value) in rest {
+        if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
+
+/// RFC 9530, section 2.
+fn content_digest(sha256: &str) -> Option<String> {
+    let digest = (0..sha256.len()).step_by(2).map(|index| u8::from_str_radix(sha256.get(index..index + 2)?, 16).ok());
+    let digest: Vec<u8> = digest.collect::<Option<_>>()?;
+    Some(format!("sha-256=:{}:", STANDARD.encode(digest)))
+}
+
+/// A name that needs no quoting and means nothing to any shell or file system.
+fn file_name(document: &DocumentRow) -> String {
+    let mut name: String = document
+        .title
+        .chars()
+        .take(80)
+        .map(|character| if character.is_ascii_alphanumeric() || character == '-' { character } else { '_' })
+        .collect();
+    if !name.contains(|character: char| character.is_ascii_alphanumeric()) {
+        name = document.artifact_id.to_string();
+    }
+    let media = document.content_type.split(';').next().unwrap_or_default().trim();
+    name.push_str(match media {
+        "text/html" => ".html",
+        "application/pdf" => ".pdf",
+        _ => ".bin",
+    });
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn document(title: &str, content_type: &str) -> DocumentRow {
+        DocumentRow {
+            artifact_id: Uuid::nil(),
+            call_id: Uuid::nil(),
+            title: title.to_owned(),
+            content_type: content_type.to_owned(),
+            size: 5,
+            // Of "hello".
+            sha256: "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824".to_owned(),
+            created_at: DateTime::UNIX_EPOCH,
+            position: 1,
+        }
+    }
+
+    #[test]
+    fn no_title_escapes_the_file_name() {
+        assert_eq!(file_name(&document("Q3 report", "text/html; charset=utf-8")), "Q3_report.html");
+        assert_eq!(file_name(&document("../a\"\r\nSet-Cookie: x", "application/pdf")), "___a___Set-Cookie__x.pdf");
+        assert_eq!(file_name(&document("報告", "text/x")), "00000000-0000-0000-0000-000000000000.bin");
+    }
+
+    #[test]
+    fn the_digest_is_spelled_as_the_rfc_has_it() {
+        let headers = headers(&document("t", "text/html"), "\"e\"");
+        assert_eq!(headers["content-digest"], "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:");
+        assert_eq!(headers["content-length"], "5");
+        assert_eq!(headers["content-security-policy"], SANDBOX);
+        assert_eq!(content_digest("xyz"), None);
+    }
+
+    #[test]
+    fn an_unchanged_artifact_is_not_sent_again() {
+        let asks = |value: &'static str| {
+            is_unchanged(&HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_static(value))]), "\"e\"")
+        };
+        assert!(asks("\"e\"") && asks("\"d\", W/\"e\"") && asks("*"));
+        assert!(!asks("\"d\"") && !asks("e"));
+    }
+}

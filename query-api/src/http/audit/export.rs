@@ -1,0 +1,120 @@
+use axum::{
+    body::Body,
+    extract,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures::stream;
+use http::header;
+use serde::Deserialize;
+use toolgate_events::{CallId, TenantId, audit::AuditRow};
+use toolgate_security::{Authenticated, Problem, Query, ReadPool, TenantTx};
+use utoipa::IntoParams;
+use uuid::Uuid;
+
+use super::AuditRowSchema;
+use crate::{
+    Error, State,
+    http::{page::check_text, refusals::Refusals},
+    queries::{
+        audit::{self, AuditFilter, Stretch},
+        positions,
+    },
+};
+
+/// Rows read, and held, at once.
+const PAGE: usize = 500;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Parameters {
+    /// The position to begin after.
+    #[param(value_type = Option<String>)]
+    after: Option<u64>,
+    call_id: Option<Uuid>,
+    actor: Option<String>,
+    /// An event type.
+    r#type: Option<String>,
+    /// Events that occurred at this time or later.
+    from: Option<DateTime<Utc>>,
+    /// Events that occurred before this time.
+    to: Option<DateTime<Utc>>,
+}
+
+/// The audit trail as NDJSON
+///
+/// Everything up to the newest row at the time of the request, one row a line. An export that cannot be finished is cut off, so
+/// that no client takes a part for the whole.
+#[utoipa::path(
+    get,
+    path = "/v1/audit/export",
+    tag = "audit",
+    params(Parameters),
+    responses(
+        (status = 200, description = "The rows, ascending", content_type = "application/x-ndjson", body = AuditRowSchema),
+        Refusals
+    ),
+    security(("bearer" = []))
+)]
+pub(crate) async fn export_audit(
+    Authenticated(principal): Authenticated,
+    extract::State(state): extract::State<State>,
+    parameters: Result<Query<Parameters>, Problem>,
+) -> Result<Response, Problem> {
+    state.guard.authorize(&principal, "audit:export")?;
+    let Query(parameters) = parameters?;
+    check_text([("actor", parameters.actor.as_deref()), ("type", parameters.r#type.as_deref())])?;
+    let filter = AuditFilter {
+        call_id: parameters.call_id.map(CallId),
+        actor: parameters.actor,
+        event_type: parameters.r#type,
+        from: parameters.from,
+        to: parameters.to,
+    };
+    let export = Export::begin(state.pool, principal.tenant_id, filter, parameters.after.unwrap_or(0)).await?;
+    let lines = stream::try_unfold(export, |mut export| async move {
+        let lines = export.next_lines().await.inspect_err(|error| tracing::warn!(error = %error, "an export was cut off"))?;
+        Ok::<_, Error>(lines.map(|lines| (lines, export)))
+    });
+    let headers =
+        [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CONTENT_DISPOSITION, r#"attachment; filename="audit.ndjson""#)];
+    Ok((headers, Body::from_stream(lines)).into_response())
+}
+
+/// An export under way: one page in memory, never a transaction across pages.
+struct Export {
+    pool: ReadPool,
+    tenant: TenantId,
+    filter: AuditFilter,
+    /// What is still to be read; none after the last page.
+    left: Option<Stretch>,
+}
+
+impl Export {
+    async fn begin(pool: ReadPool, tenant: TenantId, filter: AuditFilter, after: u64) -> Result<Self, Error> {
+        let mut tx = TenantTx::begin(&pool, tenant).await?;
+        let up_to = positions::newest(&mut tx).await?;
+        tx.end().await?;
+        Ok(Self { pool, tenant, filter, left: Some(Stretch { after, up_to }) })
+    }
+
+    async fn next_lines(&mut self) -> Result<Option<Bytes>, Error> {
+        let Some(stretch) = self.left else { return Ok(None) };
+        let mut tx = TenantTx::begin(&self.pool, self.tenant).await?;
+        let rows = audit::page(&mut tx, &self.filter, stretch, PAGE).await?;
+        tx.end().await?;
+        self.left = rows.last().filter(|_| rows.len() == PAGE).map(|last| Stretch { after: last.position, ..stretch });
+        Ok(Some(lines(&rows)?))
+    }
+}
+
+fn lines(rows: &[AuditRow]) -> Result<Bytes, Error> {
+    let mut lines = Vec::new();
+    for row in rows {
+        serde_json::to_writer(&mut lines, row).map_err(|error| sqlx::Error::Encode(error.into()))?;
+        lines.push(b'\n');
+    }
+    Ok(lines.into())
+}

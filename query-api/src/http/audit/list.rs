@@ -1,0 +1,71 @@
+use axum::{Json, extract};
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use toolgate_events::{CallId, audit::AuditRow};
+use toolgate_security::{Authenticated, Problem, Query, TenantTx};
+use utoipa::IntoParams;
+use uuid::Uuid;
+
+use super::AuditRowSchema;
+use crate::{
+    Error, State,
+    http::{
+        page::{Page, check_text, limit},
+        refusals::Refusals,
+    },
+    queries::audit::{self, AuditFilter, Stretch},
+};
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Parameters {
+    /// The position to begin after.
+    #[param(value_type = Option<String>)]
+    after: Option<u64>,
+    #[param(minimum = 1, maximum = 500, default = 50)]
+    limit: Option<u32>,
+    call_id: Option<Uuid>,
+    actor: Option<String>,
+    /// An event type.
+    r#type: Option<String>,
+    /// Events that occurred at this time or later.
+    from: Option<DateTime<Utc>>,
+    /// Events that occurred before this time.
+    to: Option<DateTime<Utc>>,
+}
+
+/// The audit trail, ascending
+///
+/// `next_cursor` is the value for `after`.
+#[utoipa::path(
+    get,
+    path = "/v1/audit",
+    tag = "audit",
+    params(Parameters),
+    responses((status = 200, description = "A page of rows", body = Page<AuditRowSchema>), Refusals),
+    security(("bearer" = []))
+)]
+pub(crate) async fn list_audit(
+    Authenticated(principal): Authenticated,
+    extract::State(state): extract::State<State>,
+    parameters: Result<Query<Parameters>, Problem>,
+) -> Result<Json<Page<AuditRow>>, Problem> {
+    state.guard.authorize(&principal, "audit:read")?;
+    let Query(parameters) = parameters?;
+    check_text([("actor", parameters.actor.as_deref()), ("type", parameters.r#type.as_deref())])?;
+    let limit = limit(parameters.limit)?;
+    let stretch = Stretch::after(parameters.after.unwrap_or(0));
+    let filter = AuditFilter {
+        call_id: parameters.call_id.map(CallId),
+        actor: parameters.actor,
+        event_type: parameters.r#type,
+        from: parameters.from,
+        to: parameters.to,
+    };
+
+    let mut tx = TenantTx::begin(&state.pool, principal.tenant_id).await.map_err(Error::from)?;
+    let rows = audit::page(&mut tx, &filter, stretch, limit + 1).await?;
+    tx.end().await.map_err(Error::from)?;
+    Ok(Json(Page::cut(rows, limit, |row| row, |last| last.position.to_string())))
+}

@@ -1,0 +1,88 @@
+use axum::{Json, extract};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use toolgate_events::serde_text;
+use toolgate_security::{Authenticated, Problem, Query, TenantTx};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{
+    page::{Page, limit},
+    refusals::Refusals,
+};
+use crate::{
+    Error, State,
+    cursor::Scope,
+    queries::documents::{self, DocumentRow},
+};
+
+/// A document that tools rendered.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Document {
+    artifact_id: Uuid,
+    /// The call that made it.
+    call_id: Uuid,
+    title: String,
+    content_type: String,
+    /// Bytes.
+    size: u64,
+    /// Of the artifact's bytes, lower-case hex.
+    sha256: String,
+    #[serde(with = "serde_text::timestamp")]
+    created_at: DateTime<Utc>,
+    #[serde(with = "serde_text::u64_string")]
+    #[schema(value_type = String)]
+    position: u64,
+    links: DocumentLinks,
+}
+
+/// Paths of the same origin.
+#[derive(Debug, Serialize, ToSchema)]
+struct DocumentLinks {
+    artifact: String,
+}
+
+impl From<DocumentRow> for Document {
+    fn from(row: DocumentRow) -> Self {
+        let DocumentRow { artifact_id, call_id, title, content_type, size, sha256, created_at, position } = row;
+        let links = DocumentLinks { artifact: format!("/v1/artifacts/{artifact_id}") };
+        Self { artifact_id, call_id, title, content_type, size, sha256, created_at, position, links }
+    }
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Parameters {
+    #[param(minimum = 1, maximum = 500, default = 50)]
+    limit: Option<u32>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// The tenant's documents, newest first
+#[utoipa::path(
+    get,
+    path = "/v1/documents",
+    tag = "read-models",
+    params(Parameters),
+    responses((status = 200, description = "A page of documents", body = Page<Document>), Refusals),
+    security(("bearer" = []))
+)]
+pub(crate) async fn list_documents(
+    Authenticated(principal): Authenticated,
+    extract::State(state): extract::State<State>,
+    parameters: Result<Query<Parameters>, Problem>,
+) -> Result<Json<Page<Document>>, Problem> {
+    state.guard.authorize(&principal, "tool_call:read")?;
+    let Query(parameters) = parameters?;
+    let limit = limit(parameters.limit)?;
+    let scope = Scope { tenant: principal.tenant_id, list: "documents", filters: &Value::Null };
+    let before = parameters.cursor.map_or(Ok(u64::MAX), |cursor| state.cursors.open(&scope, &cursor))?;
+
+    let mut tx = TenantTx::begin(&state.pool, principal.tenant_id).await.map_err(Error::from)?;
+    let rows = documents::page(&mut tx, before, limit + 1).await?;
+    tx.end().await.map_err(Error::from)?;
+    Ok(Json(Page::cut(rows, limit, Document::from, |last| state.cursors.seal(&scope, last.position))))
+}

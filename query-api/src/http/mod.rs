@@ -1,0 +1,40 @@
+//! One file per endpoint, read top to bottom: response, docs, handler.
+
+mod artifact;
+mod audit;
+mod documents;
+mod events;
+mod page;
+mod path;
+mod refusals;
+mod tasks;
+mod tool_calls;
+mod tools;
+
+use toolgate_security::{FieldError, ProblemDocument};
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::State;
+
+/// The components that no endpoint names directly.
+#[derive(OpenApi)]
+#[openapi(components(schemas(ProblemDocument<'_>, FieldError)))]
+struct Components;
+
+/// Every endpoint of the query side, with its documentation. Fallbacks, health and the document itself are the binary's.
+pub fn router(state: State) -> OpenApiRouter {
+    OpenApiRouter::with_openapi(Components::openapi())
+        .routes(routes!(tool_calls::get::get_tool_call))
+        .routes(routes!(tool_calls::list::list_tool_calls))
+        .routes(routes!(tool_calls::events::list_tool_call_events))
+        .routes(routes!(events::subscribe_events))
+        .routes(routes!(audit::list::list_audit))
+        .routes(routes!(audit::export::export_audit))
+        .routes(routes!(tools::list::list_tools))
+        .routes(routes!(tools::get::get_tool))
+        .routes(routes!(tasks::list_tasks))
+        .routes(routes!(documents::list_documents))
+        .routes(routes!(artifact::get_artifact))
+        .with_state(state)
+}

@@ -1,0 +1,47 @@
+use axum::{Json, extract};
+use toolgate_events::{CallId, TenantId, audit::AuditRow};
+use toolgate_security::{Authenticated, Problem, Query, TenantTx};
+
+use crate::{
+    Error, State,
+    http::{
+        audit::AuditRowSchema,
+        page::{NoParameters, Page},
+        path::Id,
+        refusals::RefusalsOfOne,
+    },
+    queries::audit,
+};
+
+/// A call's events, in order
+#[utoipa::path(
+    get,
+    path = "/v1/tool-calls/{call_id}/events",
+    tag = "tool-calls",
+    params(("call_id" = Uuid, Path)),
+    responses((status = 200, description = "All of its events", body = Page<AuditRowSchema>), RefusalsOfOne),
+    security(("bearer" = []))
+)]
+pub(crate) async fn list_tool_call_events(
+    Authenticated(principal): Authenticated,
+    extract::State(state): extract::State<State>,
+    id: Result<Id, Problem>,
+    parameters: Result<Query<NoParameters>, Problem>,
+) -> Result<Json<Page<AuditRow>>, Problem> {
+    state.guard.authorize(&principal, "tool_call:read")?;
+    parameters?;
+    let (tenant, call) = (principal.tenant_id, CallId(id?.0));
+    let mut events = find(&state, tenant, call).await?;
+    if events.is_empty() {
+        state.catch_up(tenant, call).await?;
+        events = find(&state, tenant, call).await?;
+    }
+    if events.is_empty() { Err(Problem::not_found()) } else { Ok(Json(Page::whole(events))) }
+}
+
+async fn find(state: &State, tenant: TenantId, call: CallId) -> Result<Vec<AuditRow>, Error> {
+    let mut tx = TenantTx::begin(&state.pool, tenant).await?;
+    let events = audit::of_call(&mut tx, call).await?;
+    tx.end().await?;
+    Ok(events)
+}

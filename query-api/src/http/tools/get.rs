@@ -1,0 +1,32 @@
+use axum::{Json, extract};
+use toolgate_events::tools::{self, Contract};
+use toolgate_security::{Authenticated, Problem, Query};
+
+use super::{ToolSchema, may_invoke};
+use crate::{
+    State,
+    http::{page::NoParameters, path::Name, refusals::RefusalsOfOne},
+};
+
+/// A tool's contract
+///
+/// A tool that the caller may not invoke is as unknown as one that does not exist.
+#[utoipa::path(
+    get,
+    path = "/v1/tools/{name}",
+    tag = "tools",
+    params(("name" = String, Path)),
+    responses((status = 200, description = "The contract", body = ToolSchema), RefusalsOfOne),
+    security(("bearer" = []))
+)]
+pub(crate) async fn get_tool(
+    Authenticated(principal): Authenticated,
+    extract::State(state): extract::State<State>,
+    name: Result<Name, Problem>,
+    parameters: Result<Query<NoParameters>, Problem>,
+) -> Result<Json<&'static Contract>, Problem> {
+    state.guard.authorize(&principal, "tool:list")?;
+    parameters?;
+    let contract = tools::find(&name?.0).filter(|contract| may_invoke(&state, &principal, contract));
+    contract.map(Json).ok_or_else(Problem::not_found)
+}

@@ -1,0 +1,31 @@
+use axum::{Json, extract};
+use toolgate_events::tools::{self, Contract};
+use toolgate_security::{Authenticated, Problem, Query};
+
+use super::{ToolSchema, may_invoke};
+use crate::{
+    State,
+    http::{
+        page::{NoParameters, Page},
+        refusals::Refusals,
+    },
+};
+
+/// The tools the caller may invoke
+#[utoipa::path(
+    get,
+    path = "/v1/tools",
+    tag = "tools",
+    responses((status = 200, description = "All of them", body = Page<ToolSchema>), Refusals),
+    security(("bearer" = []))
+)]
+pub(crate) async fn list_tools(
+    Authenticated(principal): Authenticated,
+    extract::State(state): extract::State<State>,
+    parameters: Result<Query<NoParameters>, Problem>,
+) -> Result<Json<Page<&'static Contract>>, Problem> {
+    state.guard.authorize(&principal, "tool:list")?;
+    parameters?;
+    let allowed = tools::all().iter().filter(|contract| may_invoke(&state, &principal, contract));
+    Ok(Json(Page::whole(allowed.collect())))
+}

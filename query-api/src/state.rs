@@ -1,0 +1,108 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use axum::{extract::FromRef, response::Response};
+use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+use toolgate_events::CallId;
+use toolgate_security::{Guard, Principal, ReadPool};
+use toolgate_store::{Artifacts, Log};
+
+use crate::{
+    Error, Health,
+    announcements::Announcements,
+    cursor::CursorKey,
+    stream::{Client, ClientFilter, Feeds, Resume, frames},
+};
+
+/// What the endpoints share. Clones are cheap and share everything.
+#[derive(Clone)]
+pub struct State {
+    pub(crate) guard: Guard,
+    pub(crate) pool: ReadPool,
+    pub(crate) log: Log,
+    pub(crate) artifacts: Artifacts,
+    pub(crate) cursors: Arc<CursorKey>,
+    pub(crate) announcements: Announcements,
+    pub(crate) feeds: Feeds,
+    pub(crate) sse_clients: Gauge,
+    pub(crate) closed: CancellationToken,
+    health: Health,
+}
+
+/// What a deployment chooses.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Page cursors are sealed with a key derived from it. The same on every replica, or their cursors are strangers.
+    pub cursor_secret: SecretString,
+    /// How long a partition's checkpoint may stand still, while its log is ahead, before the service is not ready.
+    pub stalled_after: Duration,
+}
+
+impl Options {
+    /// Ten seconds of patience with the projection.
+    pub fn new(cursor_secret: SecretString) -> Self {
+        Self { cursor_secret, stalled_after: Duration::from_secs(10) }
+    }
+}
+
+impl State {
+    /// Subscribes to the projectors' announcements and starts the health monitor; both end with the last clone.
+    ///
+    /// # Errors
+    /// [`Error::Log`] when NATS cannot be subscribed to.
+    pub async fn open(
+        guard: Guard,
+        pool: ReadPool,
+        log: Log,
+        artifacts: Artifacts,
+        options: &Options,
+        registry: &mut Registry,
+    ) -> Result<Self, Error> {
+        let sse_clients = Gauge::default();
+        registry.register("sse_clients", "Event streams open", sse_clients.clone());
+        let health = Health::watch(log.clone(), pool.clone(), options.stalled_after, registry);
+        let announcements = Announcements::open(&log).await?;
+        Ok(Self {
+            guard,
+            cursors: Arc::new(CursorKey::derive(&options.cursor_secret)),
+            feeds: Feeds::new(pool.clone(), announcements.clone()),
+            announcements,
+            sse_clients,
+            closed: CancellationToken::new(),
+            health,
+            pool,
+            log,
+            artifacts,
+        })
+    }
+
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Ends every event stream, open or to come: without this a graceful shutdown would wait for its clients.
+    pub fn close(&self) {
+        self.closed.cancel();
+    }
+
+    /// The answer of `POST /v1/agent-stream`: the events of one call from its first until its outcome, as `GET /v1/events` frames
+    /// them. The caller has authorised the principal.
+    pub fn call_stream(&self, principal: &Principal, call: CallId) -> Response {
+        let filter = ClientFilter { call_id: Some(call), ..ClientFilter::default() };
+        let client = Client::after(self, principal.tenant_id, filter, 0);
+        frames(self, principal, client, Resume::Exact, true)
+    }
+}
+
+impl FromRef<State> for Guard {
+    fn from_ref(state: &State) -> Self {
+        state.guard.clone()
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("health", &self.health).finish_non_exhaustive()
+    }
+}

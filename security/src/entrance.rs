@@ -1,0 +1,138 @@
+use std::{fmt, io, sync::Arc};
+
+use axum::{
+    Json, Router, middleware,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use futures::future::BoxFuture;
+use http::{HeaderValue, StatusCode, header};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::{
+    Info, OpenApi, SecurityRequirement,
+    security::{Http, HttpAuthScheme, SecurityScheme},
+};
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::{Problem, ProblemKind, Violations, request_context};
+
+/// Says whether a part of the process can do its work, and if not, why.
+pub type Readiness = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// An HTTP entrance: routes, and around them everything that holds for every request.
+pub struct Entrance {
+    api: OpenApiRouter,
+    readiness: Vec<Readiness>,
+    registry: Arc<Registry>,
+    violations: Violations,
+    jwks: Option<String>,
+}
+
+impl Entrance {
+    pub fn new(registry: Registry, violations: Violations) -> Self {
+        Self { api: OpenApiRouter::new(), readiness: Vec::new(), registry: Arc::new(registry), violations, jwks: None }
+    }
+
+    /// Opens the routes of one API.
+    #[must_use]
+    pub fn with_routes(mut self, routes: OpenApiRouter) -> Self {
+        self.api = self.api.merge(routes);
+        self
+    }
+
+    /// `/readyz` answers 200 only while every check passes.
+    #[must_use]
+    pub fn with_readiness(mut self, readiness: Readiness) -> Self {
+        self.readiness.push(readiness);
+        self
+    }
+
+    /// Shows the development issuer's public keys.
+    #[must_use]
+    pub fn with_jwks(mut self, jwks: String) -> Self {
+        self.jwks = Some(jwks);
+        self
+    }
+
+    /// Serves until `shutdown`, then finishes the requests under way. With an `admin` listener, metrics and the API's description
+    /// are served there and not here.
+    ///
+    /// # Errors
+    /// When a listener fails.
+    pub async fn serve(self, listener: TcpListener, admin: Option<TcpListener>, shutdown: CancellationToken) -> io::Result<()> {
+        let Self { api, readiness, registry, violations, jwks } = self;
+        let (routes, document) = api.split_for_parts();
+        let document = Arc::new(describe(document));
+        let mut public =
+            routes.route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(move || ready(readiness.clone())));
+        if let Some(jwks) = jwks {
+            public = public.route("/.well-known/jwks.json", get(move || async move { json_text(jwks) }));
+        }
+        let about = Router::new()
+            .route("/metrics", get(move || async move { metrics(&registry) }))
+            .route("/openapi.json", get(move || async move { Json(document.as_ref()).into_response() }));
+        match admin {
+            None => serve(listener, guarded(public.merge(about), violations), shutdown).await,
+            Some(admin) => {
+                let (public, about) = (guarded(public, violations.clone()), guarded(about, violations));
+                let stop = shutdown.clone();
+                tokio::try_join!(serve(listener, public, shutdown), serve(admin, about, stop)).map(|_| ())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Entrance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Entrance")
+    }
+}
+
+/// The API's description with what no single route knows.
+pub fn describe(mut document: OpenApi) -> OpenApi {
+    document.info = Info::new("toolgate", env!("CARGO_PKG_VERSION"));
+    document.info.description = Some("The gateway through which AI agents call tools: every call is an event.".to_owned());
+    let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    document.components.get_or_insert_default().security_schemes.insert("bearer".to_owned(), bearer.into());
+    document.security = Some(vec![SecurityRequirement::new("bearer", Vec::<String>::new())]);
+    document
+}
+
+fn guarded(routes: Router, violations: Violations) -> Router {
+    routes
+        .fallback(|| async { Problem::new(ProblemKind::NotFound, "there is no such path") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(ProblemKind::MethodNotAllowed, "this path has other methods; see Allow")
+        })
+        .layer(CatchPanicLayer::custom(|_panic| Problem::internal().into_response()))
+        .layer(middleware::from_fn_with_state(violations, request_context))
+}
+
+async fn serve(listener: TcpListener, routes: Router, shutdown: CancellationToken) -> io::Result<()> {
+    axum::serve(listener, routes).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}
+
+async fn ready(checks: Vec<Readiness>) -> Response {
+    for check in checks {
+        if let Err(reason) = check().await {
+            return (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response();
+        }
+    }
+    "ready\n".into_response()
+}
+
+fn metrics(registry: &Registry) -> Response {
+    let mut text = String::new();
+    if prometheus_client::encoding::text::encode(&mut text, registry).is_err() {
+        return Problem::internal().into_response();
+    }
+    let content_type = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    ([(header::CONTENT_TYPE, content_type)], text).into_response()
+}
+
+fn json_text(text: String) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response()
+}

@@ -1,0 +1,55 @@
+use std::{net::SocketAddr, time::Duration};
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::Error;
+use crate::dev_issuer::{Claims, DEMO_TENANT, DevIssuer};
+
+/// The demonstration tenant's knowledge base: id, title, language, text.
+const DOCUMENTS: [(&str, &str, &str, &str); 4] = [
+    ("demo/idempotency", "Why a retry is safe", "en", include_str!("../../demo/idempotency.md")),
+    ("demo/durability", "What accepted means", "en", include_str!("../../demo/durability.md")),
+    ("demo/audit", "Proving what happened", "en", include_str!("../../demo/audit.md")),
+    ("demo/pengembalian", "Pengembalian dana", "id", include_str!("../../demo/pengembalian.md")),
+];
+
+/// Loads the knowledge base through the front door, like any caller. The keys stay the same, so that a restart loads nothing twice.
+pub async fn load(listen: SocketAddr, issuer: &DevIssuer) -> Result<(), Error> {
+    let failed = |error: &dyn std::fmt::Display| Error::Demo(error.to_string());
+    let token = token(issuer).map_err(|error| failed(&error))?;
+    let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().map_err(|error| failed(&error))?;
+    for (document_id, title, locale, content) in DOCUMENTS {
+        let arguments = json!({"document_id": document_id, "title": title, "locale": locale, "content": content});
+        let answer = http
+            .post(format!("http://{listen}/v1/tool-calls"))
+            .bearer_auth(&token)
+            .header("idempotency-key", document_id)
+            .header("prefer", "wait=10")
+            .json(&json!({"tool": "knowledge.upsert", "arguments": arguments}))
+            .send()
+            .await
+            .map_err(|error| failed(&error))?;
+        // Another text under the same key is an older demo of this data directory: it stays.
+        if !answer.status().is_success() && answer.status() != reqwest::StatusCode::UNPROCESSABLE_ENTITY {
+            return Err(failed(&format_args!("{document_id} was answered with {}", answer.status())));
+        }
+    }
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a token needs the time and an id")]
+fn token(issuer: &DevIssuer) -> Result<String, crate::dev_issuer::Error> {
+    issuer.mint(&Claims {
+        issuer: "toolgate-dev".to_owned(),
+        audience: "toolgate".to_owned(),
+        subject: "demo-loader".to_owned(),
+        tenant: DEMO_TENANT,
+        roles: vec!["agent".to_owned()],
+        session: None,
+        issued_at: chrono::Utc::now(),
+        lifetime: chrono::Duration::minutes(5),
+        id: Uuid::new_v4(),
+        overrides: Vec::new(),
+    })
+}

@@ -1,0 +1,231 @@
+//! Runs the parts of the gateway in this process.
+
+mod demo;
+mod parts;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use prometheus_client::registry::Registry;
+use tokio::{net::TcpListener, sync::oneshot};
+use tokio_util::sync::CancellationToken;
+use toolgate_security::{Entrance, Readiness, Violations};
+
+use self::parts::Parts;
+use crate::{dev_issuer::DevIssuer, services::Connections, settings::Settings};
+
+/// A part of the gateway that can run alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Accepts commands.
+    CommandApi,
+    /// Answers queries.
+    QueryApi,
+    /// Runs tools.
+    Worker,
+    /// Writes read models.
+    Projector,
+}
+
+/// What every role needs.
+#[derive(Debug)]
+pub struct Context {
+    pub settings: Settings,
+    /// How to reach the services.
+    pub connections: Connections,
+}
+
+/// What `up` adds for running everything in one process.
+#[derive(Debug)]
+pub struct Everything {
+    /// Bound before the services were started, so that nobody can take the port meanwhile.
+    pub listener: TcpListener,
+    /// Whose tokens are accepted when no JWKS is configured.
+    pub dev_issuer: DevIssuer,
+    /// Whether to load the demonstration tenant.
+    pub demo: bool,
+    /// Told once requests are served.
+    pub ready: oneshot::Sender<()>,
+}
+
+/// Why a role cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("the HTTP server stopped: {0}")]
+    Serve(#[source] std::io::Error),
+    #[error(transparent)]
+    Log(#[from] toolgate_store::LogError),
+    #[error("cannot set up the lanes: {0}")]
+    Lanes(#[from] toolgate_store::ConsumeError),
+    #[error("cannot open the artifacts: {0}")]
+    Artifacts(#[from] toolgate_store::ArtifactError),
+    #[error("cannot use the database: {0}")]
+    Database(#[from] sqlx::Error),
+    #[error("cannot read {path}: {source}")]
+    File { path: std::path::PathBuf, source: std::io::Error },
+    #[error("{path}: {source}")]
+    Policy { path: String, source: toolgate_security::PolicyError },
+    #[error("{path}: {source}")]
+    Keys { path: String, source: toolgate_security::JwksError },
+    #[error(transparent)]
+    Query(#[from] toolgate_query_api::Error),
+    #[error("no keys to check tokens with: set TOOLGATE_JWKS_FILE to a JWKS document")]
+    NoKeys,
+    #[error("the setting `lanes` names {0:?}, which no tool runs in")]
+    UnknownLane(String),
+    #[error(transparent)]
+    Issuer(#[from] crate::dev_issuer::Error),
+    #[error("the demonstration tenant cannot be loaded: {0}")]
+    Demo(String),
+}
+
+/// Runs every role in this process until `shutdown` is cancelled, then finishes what is in flight.
+///
+/// # Errors
+/// When a role cannot start or ends by itself.
+pub async fn run_all(context: &Context, everything: Everything, shutdown: CancellationToken) -> Result<(), Error> {
+    let Everything { listener, dev_issuer, demo, ready } = everything;
+    let mut registry = Registry::default();
+    let violations = Violations::register(&mut registry);
+    let parts = Parts::open(context, Some(&dev_issuer), violations.clone()).await?;
+    let projector = parts.projector(&mut registry)?;
+    let worker = parts.worker(&mut registry).await?;
+    let command_api = parts.command_api(&mut registry).await?;
+    let query_api = parts.query_api(&mut registry).await?;
+    let admin = bind_admin(&context.settings).await?;
+    let entrance = Entrance::new(registry, violations)
+        .with_routes(toolgate_command_api::router(command_api.clone()))
+        .with_routes(toolgate_query_api::router(query_api.clone()))
+        .with_readiness(command_readiness(command_api))
+        .with_readiness(query_readiness(query_api.clone()))
+        .with_jwks(parts::jwks_document(&dev_issuer)?);
+
+    // The background roles outlive the entrance: what it accepted last is still worked on while it drains.
+    let background = CancellationToken::new();
+    let working = tokio::spawn(worker.run(background.clone()));
+    let projecting = tokio::spawn(projector.run(background.clone()));
+    end_streams_with(&query_api, &shutdown);
+    let serving = async {
+        let served = entrance.serve(listener, admin, shutdown.clone()).await;
+        background.cancel();
+        served.map_err(Error::Serve)
+    };
+    let announcing = async {
+        if demo {
+            let loaded = shutdown.run_until_cancelled(demo::load(context.settings.listen, &dev_issuer)).await;
+            loaded.unwrap_or(Ok(()))?;
+        }
+        // The receiver is gone only when `up` is stopping already.
+        let _gone = ready.send(());
+        Ok(())
+    };
+    let announcing = async {
+        let announced = announcing.await;
+        if announced.is_err() {
+            shutdown.cancel();
+        }
+        announced
+    };
+    let (served, announced) = tokio::join!(serving, announcing);
+    for task in [working, projecting] {
+        if let Err(error) = task.await {
+            tracing::error!(error = %error, "a background role ended badly");
+        }
+    }
+    announced.and(served)
+}
+
+/// Runs one role until `shutdown` is cancelled, then finishes what is in flight.
+///
+/// # Errors
+/// When the role cannot start or ends by itself.
+pub async fn run_one(role: Role, context: &Context, shutdown: CancellationToken) -> Result<(), Error> {
+    let settings = &context.settings;
+    let mut registry = Registry::default();
+    let violations = Violations::register(&mut registry);
+    // Only the APIs need keys, and they say so when there are none.
+    let dev_issuer = DevIssuer::load(&settings.data_dir).ok();
+    let parts = Parts::open(context, dev_issuer.as_ref(), violations.clone()).await?;
+    match role {
+        Role::CommandApi => {
+            let state = parts.command_api(&mut registry).await?;
+            let entrance = Entrance::new(registry, violations)
+                .with_routes(toolgate_command_api::router(state.clone()))
+                .with_readiness(command_readiness(state));
+            serve(settings, entrance, shutdown).await
+        }
+        Role::QueryApi => {
+            let state = parts.query_api(&mut registry).await?;
+            end_streams_with(&state, &shutdown);
+            let entrance = Entrance::new(registry, violations)
+                .with_routes(toolgate_query_api::router(state.clone()))
+                .with_readiness(query_readiness(state));
+            serve(settings, entrance, shutdown).await
+        }
+        Role::Worker => {
+            let worker = parts.worker(&mut registry).await?;
+            beside_metrics(settings, Entrance::new(registry, violations), worker.run(shutdown.clone()), &shutdown).await
+        }
+        Role::Projector => {
+            let projector = parts.projector(&mut registry)?;
+            beside_metrics(settings, Entrance::new(registry, violations), projector.run(shutdown.clone()), &shutdown).await
+        }
+    }
+}
+
+async fn serve(settings: &Settings, entrance: Entrance, shutdown: CancellationToken) -> Result<(), Error> {
+    let listener = bind(settings.listen).await?;
+    let admin = bind_admin(settings).await?;
+    entrance.serve(listener, admin, shutdown).await.map_err(Error::Serve)
+}
+
+/// Roles without an API of their own listen only when asked to, for health and metrics.
+async fn beside_metrics(
+    settings: &Settings,
+    entrance: Entrance,
+    role: impl Future<Output = ()>,
+    shutdown: &CancellationToken,
+) -> Result<(), Error> {
+    let Some(admin) = bind_admin(settings).await? else {
+        role.await;
+        return Ok(());
+    };
+    let stop = shutdown.clone();
+    let ((), served) = tokio::join!(role, entrance.serve(admin, None, stop));
+    served.map_err(Error::Serve)
+}
+
+/// A stream never ends by itself, so a drain would wait for its client.
+fn end_streams_with(state: &toolgate_query_api::State, shutdown: &CancellationToken) {
+    let (state, shutdown) = (state.clone(), shutdown.clone());
+    tokio::spawn(async move {
+        shutdown.cancelled().await;
+        state.close();
+    });
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+}
+
+async fn bind_admin(settings: &Settings) -> Result<Option<TcpListener>, Error> {
+    match settings.admin_addr {
+        Some(address) => bind(address).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+fn command_readiness(state: toolgate_command_api::State) -> Readiness {
+    Arc::new(move || {
+        let ready = state.readiness();
+        Box::pin(std::future::ready(ready))
+    })
+}
+
+fn query_readiness(state: toolgate_query_api::State) -> Readiness {
+    Arc::new(move || {
+        let state = state.clone();
+        Box::pin(async move { state.health().readiness().await })
+    })
+}

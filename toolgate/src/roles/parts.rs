@@ -1,0 +1,141 @@
+use std::{fs, sync::Arc, time::Duration};
+
+use prometheus_client::registry::Registry;
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use toolgate_events::{Lane, tools};
+use toolgate_projector::Projector;
+use toolgate_security::{Guard, KeySet, Policy, ReadPool, TokenVerifier, Violations};
+use toolgate_store::{Artifacts, Clock, Log, LogOptions};
+use toolgate_workers::Worker;
+
+use super::{Context, Error};
+use crate::dev_issuer::DevIssuer;
+
+/// Connections a role keeps to the database at the most.
+const POOL_SIZE: u32 = 10;
+/// How long a request waits for one of them before it is answered with 503.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the roles are put together from.
+pub struct Parts<'a> {
+    context: &'a Context,
+    log: Log,
+    clock: Clock,
+    guard: Option<Guard>,
+}
+
+impl<'a> Parts<'a> {
+    pub async fn open(context: &'a Context, dev_issuer: Option<&DevIssuer>, violations: Violations) -> Result<Self, Error> {
+        let settings = &context.settings;
+        let options = LogOptions { partitions: settings.partitions, max_bytes: settings.log_max_bytes, replicas: 1 };
+        let log = Log::open(context.connections.nats.expose_secret(), &options).await?;
+        let guard = match keys(context, dev_issuer)? {
+            Some(keys) => Some(Guard {
+                verifier: Arc::new(TokenVerifier::new(keys, &settings.issuer, &settings.audience)),
+                policy: Arc::new(policy(context)?),
+                body_limit: settings.body_limit_bytes,
+                violations,
+            }),
+            None => None,
+        };
+        Ok(Self { context, log, clock: Clock::system(), guard })
+    }
+
+    pub async fn command_api(&self, registry: &mut Registry) -> Result<toolgate_command_api::State, Error> {
+        let guard = self.guard.clone().ok_or(Error::NoKeys)?;
+        Ok(toolgate_command_api::State::open(guard, self.log.clone(), self.clock, registry).await?)
+    }
+
+    pub async fn query_api(&self, registry: &mut Registry) -> Result<toolgate_query_api::State, Error> {
+        let guard = self.guard.clone().ok_or(Error::NoKeys)?;
+        let settings = &self.context.settings;
+        let secret = settings.cursor_secret.clone().unwrap_or_else(|| self.clock.new_id().to_string().into());
+        let options = toolgate_query_api::Options::new(secret);
+        let artifacts = Artifacts::open(&self.log).await?;
+        let pool = self.read_pool(true)?;
+        Ok(toolgate_query_api::State::open(guard, pool, self.log.clone(), artifacts, &options, registry).await?)
+    }
+
+    pub async fn worker(&self, registry: &mut Registry) -> Result<Worker, Error> {
+        let settings = &self.context.settings;
+        let environment = toolgate_workers::Environment {
+            log: self.log.clone(),
+            // A query that meets a dead connection is run again by the runtime.
+            database: self.read_pool(false)?,
+            artifacts: Artifacts::open(&self.log).await?,
+            clock: self.clock,
+        };
+        let options = toolgate_workers::Options {
+            lanes: lanes(&settings.lanes)?,
+            lane_concurrency: settings.lane_concurrency,
+            ack_wait: Duration::from_millis(settings.ack_wait_ms),
+        };
+        Ok(Worker::open(environment, options, registry).await?)
+    }
+
+    pub fn projector(&self, registry: &mut Registry) -> Result<Projector, Error> {
+        let settings = &self.context.settings;
+        let environment = toolgate_projector::Environment {
+            log: self.log.clone(),
+            database: pool(&self.context.connections.projector, false)?,
+        };
+        let options = toolgate_projector::Options { batch_size: settings.projector_batch };
+        Ok(Projector::new(environment, options, registry))
+    }
+
+    fn read_pool(&self, test_connections: bool) -> Result<ReadPool, Error> {
+        Ok(ReadPool::new(pool(&self.context.connections.reader, test_connections)?))
+    }
+}
+
+/// Connects when first used, so that a role starts while its database is still starting.
+fn pool(url: &SecretString, test_connections: bool) -> Result<PgPool, Error> {
+    let options: PgConnectOptions = url.expose_secret().parse()?;
+    let pool =
+        PgPoolOptions::new().max_connections(POOL_SIZE).acquire_timeout(ACQUIRE_TIMEOUT).test_before_acquire(test_connections);
+    Ok(pool.connect_lazy_with(options.application_name("toolgate")))
+}
+
+fn keys(context: &Context, dev_issuer: Option<&DevIssuer>) -> Result<Option<KeySet>, Error> {
+    let (path, document) = match (&context.settings.jwks_file, dev_issuer) {
+        (Some(path), _) => {
+            let document = fs::read_to_string(path).map_err(|source| Error::File { path: path.clone(), source })?;
+            (path.display().to_string(), document)
+        }
+        (None, Some(dev_issuer)) => ("the development key".to_owned(), jwks_document(dev_issuer)?),
+        (None, None) => return Ok(None),
+    };
+    KeySet::parse(&document).map(Some).map_err(|source| Error::Keys { path, source })
+}
+
+/// The development issuer's public keys (RFC 7517).
+pub fn jwks_document(dev_issuer: &DevIssuer) -> Result<String, Error> {
+    serde_json::to_string(&dev_issuer.jwks()).map_err(|error| Error::Demo(error.to_string()))
+}
+
+fn policy(context: &Context) -> Result<Policy, Error> {
+    let (path, policy) = match &context.settings.policy_file {
+        Some(path) => {
+            let text = fs::read_to_string(path).map_err(|source| Error::File { path: path.clone(), source })?;
+            (path.display().to_string(), Policy::parse(&text))
+        }
+        None => ("the built-in policy".to_owned(), Policy::built_in()),
+    };
+    policy.map_err(|source| Error::Policy { path, source })
+}
+
+/// The lanes asked for, or all of them.
+fn lanes(names: &[String]) -> Result<Vec<Lane>, Error> {
+    let all = tools::lanes();
+    if names.is_empty() {
+        return Ok(all);
+    }
+    names
+        .iter()
+        .map(|name| all.iter().find(|lane| lane.as_str() == name).cloned().ok_or_else(|| Error::UnknownLane(name.clone())))
+        .collect()
+}
