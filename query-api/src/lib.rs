@@ -14,5 +14,5 @@ mod stream;
 
 pub use error::Error;
 pub use health::Health;
-pub use http::router;
+pub use http::{openapi, router};
 pub use state::{Options, State};

@@ -69,6 +69,25 @@ pub struct Claims {
     pub overrides: Vec<(String, Value)>,
 }
 
+impl Claims {
+    /// The claims of a token of the development issuer that begins now.
+    #[expect(clippy::disallowed_methods, reason = "a token is where time and an id begin")]
+    pub fn lasting(subject: &str, tenant: Uuid, roles: &[&str], lifetime: Duration) -> Self {
+        Self {
+            issuer: "toolgate-dev".to_owned(),
+            audience: "toolgate".to_owned(),
+            subject: subject.to_owned(),
+            tenant,
+            roles: roles.iter().map(|&role| role.to_owned()).collect(),
+            session: None,
+            issued_at: Utc::now(),
+            lifetime,
+            id: Uuid::new_v4(),
+            overrides: Vec::new(),
+        }
+    }
+}
+
 impl DevIssuer {
     /// Reads the key of a data directory, making it on first use (mode 0600).
     ///

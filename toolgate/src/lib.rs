@@ -2,7 +2,7 @@
 
 pub mod cli;
 pub mod dev_issuer;
+pub mod migrations;
 pub mod roles;
-pub mod schema;
 pub mod services;
 pub mod settings;

@@ -24,6 +24,15 @@ struct Components;
 
 /// Every endpoint of the query side, with its documentation. Fallbacks, health and the document itself are the binary's.
 pub fn router(state: State) -> OpenApiRouter {
+    endpoints().with_state(state)
+}
+
+/// The description of this API.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    endpoints().into_openapi()
+}
+
+fn endpoints() -> OpenApiRouter<State> {
     OpenApiRouter::with_openapi(Components::openapi())
         .routes(routes!(tool_calls::get::get_tool_call))
         .routes(routes!(tool_calls::list::list_tool_calls))
@@ -36,5 +45,4 @@ pub fn router(state: State) -> OpenApiRouter {
         .routes(routes!(tasks::list_tasks))
         .routes(routes!(documents::list_documents))
         .routes(routes!(artifact::get_artifact))
-        .with_state(state)
 }

@@ -1,6 +1,9 @@
-use std::{collections::VecDeque, fmt, sync::Arc};
+use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::{
+    sync::broadcast::{self, error::RecvError},
+    time::Instant,
+};
 use toolgate_events::{CallId, TenantId};
 use toolgate_security::ReadPool;
 
@@ -14,6 +17,9 @@ use crate::{
     Error, State,
     queries::audit::{AuditFilter, Stretch},
 };
+
+/// A client that overflows its queue and has not taken an event for this long is dropped.
+const SLOW: Duration = Duration::from_secs(10);
 
 /// Which events a client asked for; the default is all of the tenant's.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +48,7 @@ pub(crate) struct Client {
     watermark: u64,
     page: VecDeque<Arc<Rendered>>,
     live: Option<broadcast::Receiver<Arc<Rendered>>>,
+    served_at: Instant,
 }
 
 impl Client {
@@ -56,11 +63,20 @@ impl Client {
             watermark: position,
             page: VecDeque::new(),
             live: None,
+            served_at: Instant::now(),
         }
     }
 
     /// The next event; pends while there is none, and ends when the client was too slow for the feed.
     pub(crate) async fn next(&mut self) -> Result<Option<Arc<Rendered>>, Error> {
+        // The client asks again as soon as the event before has left for the network.
+        let taken_after = self.served_at.elapsed();
+        let next = self.read(taken_after).await;
+        self.served_at = Instant::now();
+        next
+    }
+
+    async fn read(&mut self, taken_after: Duration) -> Result<Option<Arc<Rendered>>, Error> {
         loop {
             if let Some(event) = self.page.pop_front() {
                 return Ok(Some(event));
@@ -84,10 +100,12 @@ impl Client {
                         }
                     }
                 },
-                Err(RecvError::Lagged(events)) => {
+                Err(RecvError::Lagged(events)) if taken_after > SLOW => {
                     tracing::info!(events, "dropped a subscriber that was too slow; it may resume where it was");
                     return Ok(None);
                 }
+                // A burst: it reads the database at its own pace until it has caught up.
+                Err(RecvError::Lagged(_)) => self.live = None,
                 Err(RecvError::Closed) => return Ok(None),
             }
         }

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{Common, Error};
-use crate::{schema, services::Connections, settings::Profile};
+use crate::{migrations, services::Connections, settings::Profile};
 
 /// Bring the database schema up to date
 #[derive(Debug, Args)]
@@ -18,7 +18,7 @@ impl Migrate {
         let settings = self.common.settings(Profile::Server, vec![])?;
         super::log(&settings, "warn");
         let owner = Connections::resolve_owner(&settings)?;
-        schema::migrate(&owner).await?;
+        migrations::migrate(&owner).await?;
         eprintln!("the database schema is up to date");
         Ok(())
     }

@@ -7,17 +7,20 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    dev_issuer, roles, schema, services,
+    dev_issuer, migrations, roles, services,
     settings::{self, Flags, LogFormat, Profile, Settings},
 };
 
 mod command_api;
+mod knowledge;
 mod migrate;
 mod projector;
 mod query_api;
+mod schema;
 mod shutdown;
 mod token;
 mod up;
+mod welcome;
 mod worker;
 
 /// A multi-tenant gateway through which AI agents call tools.
@@ -39,6 +42,8 @@ enum Command {
     Projector(projector::Projector),
     Migrate(migrate::Migrate),
     Token(token::Token),
+    Knowledge(knowledge::Knowledge),
+    Schema(schema::Schema),
 }
 
 /// Flags that every subcommand takes.
@@ -57,7 +62,7 @@ enum Error {
     #[error(transparent)]
     Services(#[from] services::Error),
     #[error(transparent)]
-    Schema(#[from] schema::Error),
+    Migrate(#[from] migrations::Error),
     #[error(transparent)]
     Issuer(#[from] dev_issuer::Error),
     #[error(transparent)]
@@ -68,6 +73,16 @@ enum Error {
     Listen { address: std::net::SocketAddr, source: std::io::Error },
     #[error("cannot start: {0}")]
     Start(#[source] std::io::Error),
+    #[error("cannot read {folder}: {source}")]
+    Folder { folder: std::path::PathBuf, source: std::io::Error },
+    #[error("toolgate does not answer: {0}")]
+    Http(#[source] reqwest::Error),
+    #[error("{name} was refused: {body}")]
+    Answer { name: String, body: String },
+    #[error("cannot describe the interface: {0}")]
+    Describe(#[from] serde_json::Error),
+    #[error("{0} differs from the code; run `cargo run -- schema` and commit what it writes")]
+    Drift(std::path::PathBuf),
     #[error("cannot write to the standard output: {0}")]
     Output(#[source] std::io::Error),
 }
@@ -97,6 +112,8 @@ async fn dispatch(command: Command) -> Result<(), Error> {
         Command::Projector(projector) => projector.run().await,
         Command::Migrate(migrate) => migrate.run().await,
         Command::Token(token) => token.run(),
+        Command::Knowledge(knowledge) => knowledge.run().await,
+        Command::Schema(schema) => schema.run(),
     }
 }
 

@@ -62,7 +62,7 @@ impl Token {
     }
 }
 
-fn tenant(text: &str) -> Result<Uuid, String> {
+pub(super) fn tenant(text: &str) -> Result<Uuid, String> {
     match text {
         "demo" => Ok(DEMO_TENANT),
         text => text.parse().map_err(|_| "expected a uuid or the word demo".to_owned()),

@@ -1,17 +1,17 @@
 //! `toolgate up`: everything in one process, private services included.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use clap::Args;
 use tokio::{net::TcpListener, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{Common, Error, shutdown};
+use super::{Common, Error, shutdown, welcome};
 use crate::{
     dev_issuer::DevIssuer,
+    migrations,
     roles::{self, Context, Everything},
-    schema,
-    services::{DataDir, Progress, Services},
+    services::{Connections, DataDir, Progress, Services},
     settings::{Profile, Settings},
 };
 
@@ -50,11 +50,17 @@ impl Up {
         if self.fresh {
             data.wipe()?;
         }
-        let services = tokio::select! {
+        let mut services = tokio::select! {
             started = Services::start(&data, &settings, &progress) => started?,
             () = shutdown.cancelled() => return Ok(()),
         };
-        let outcome = self.serve(&data, &services, settings, listener, &progress, shutdown).await;
+        let connections = services.connections().clone();
+        let serving = self.serve(&data, connections, settings, listener, &progress, shutdown.clone());
+        let outcome = tokio::select! {
+            outcome = serving => outcome,
+            failure = services.failure() => Err(failure.into()),
+        };
+        shutdown.cancel();
         let step = progress.step("Stopping");
         services.stop().await;
         step.done();
@@ -64,31 +70,41 @@ impl Up {
     async fn serve(
         &self,
         data: &DataDir,
-        services: &Services,
+        connections: Connections,
         settings: Settings,
         listener: TcpListener,
         progress: &Progress,
         shutdown: CancellationToken,
     ) -> Result<(), Error> {
-        let connections = services.connections().clone();
         let step = progress.step("Preparing the database");
-        schema::migrate(&connections.owner).await?;
+        migrations::migrate(&connections.owner).await?;
         step.done();
         let dev_issuer = DevIssuer::load_or_create(data.path())?;
-        let url = format!("http://{}", settings.listen);
+        let url = format!("http://{}", reachable(settings.listen));
         let _env = connections.write_env(data, &url)?;
+        let welcome = welcome::text(&url, &dev_issuer)?;
         let context = Context { settings, connections };
         let (ready, is_ready) = oneshot::channel();
         let everything = Everything { listener, dev_issuer, demo: !self.no_demo, ready };
         let running = roles::run_all(&context, everything, shutdown);
         let announce = async {
             if is_ready.await.is_ok() {
-                progress.note(format!("toolgate is ready on {url}"));
+                print!("{welcome}");
             }
         };
         let (outcome, ()) = tokio::join!(running, announce);
         Ok(outcome?)
     }
+}
+
+/// The address to call when listening on every interface: this machine's own.
+fn reachable(mut listen: SocketAddr) -> SocketAddr {
+    match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => listen.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    listen
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {

@@ -1,7 +1,6 @@
 use std::{net::SocketAddr, time::Duration};
 
 use serde_json::json;
-use uuid::Uuid;
 
 use super::Error;
 use crate::dev_issuer::{Claims, DEMO_TENANT, DevIssuer};
@@ -17,7 +16,8 @@ const DOCUMENTS: [(&str, &str, &str, &str); 4] = [
 /// Loads the knowledge base through the front door, like any caller. The keys stay the same, so that a restart loads nothing twice.
 pub async fn load(listen: SocketAddr, issuer: &DevIssuer) -> Result<(), Error> {
     let failed = |error: &dyn std::fmt::Display| Error::Demo(error.to_string());
-    let token = token(issuer).map_err(|error| failed(&error))?;
+    let claims = Claims::lasting("demo-loader", DEMO_TENANT, &["agent"], chrono::Duration::minutes(5));
+    let token = issuer.mint(&claims)?;
     let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().map_err(|error| failed(&error))?;
     for (document_id, title, locale, content) in DOCUMENTS {
         let arguments = json!({"document_id": document_id, "title": title, "locale": locale, "content": content});
@@ -36,20 +36,4 @@ pub async fn load(listen: SocketAddr, issuer: &DevIssuer) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-#[expect(clippy::disallowed_methods, reason = "a token needs the time and an id")]
-fn token(issuer: &DevIssuer) -> Result<String, crate::dev_issuer::Error> {
-    issuer.mint(&Claims {
-        issuer: "toolgate-dev".to_owned(),
-        audience: "toolgate".to_owned(),
-        subject: "demo-loader".to_owned(),
-        tenant: DEMO_TENANT,
-        roles: vec!["agent".to_owned()],
-        session: None,
-        issued_at: chrono::Utc::now(),
-        lifetime: chrono::Duration::minutes(5),
-        id: Uuid::new_v4(),
-        overrides: Vec::new(),
-    })
 }

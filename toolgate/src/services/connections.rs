@@ -70,6 +70,16 @@ impl Connections {
         }
     }
 
+    /// The HTTP address of the `toolgate up` that is running in the data directory.
+    ///
+    /// # Errors
+    /// When none is running there.
+    pub fn running_url(data_dir: &Path) -> Result<String, Error> {
+        let text = Self::env_of_running(data_dir)?;
+        let url = text.lines().find_map(|line| line.strip_prefix("TOOLGATE_URL=")).map(unquote);
+        url.ok_or_else(|| not_running("TOOLGATE_URL", data_dir))
+    }
+
     /// Writes the URLs as shell lines that only this user may read.
     ///
     /// # Errors
@@ -117,12 +127,7 @@ impl Connections {
 
     /// What the toolgate that holds `data_dir` wrote. A file left over from one that was killed does not count.
     fn of_running(data_dir: &Path, missing: &str) -> Result<Self, Error> {
-        let path = data_dir.join(ENV_FILE);
-        let text = if DataDir::is_in_use(data_dir) && path.exists() {
-            fs::read_to_string(&path).map_err(Error::file("read", &path))?
-        } else {
-            String::new()
-        };
+        let text = Self::env_of_running(data_dir)?;
         let value = |key: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
             line.map(|value| SecretString::from(unquote(value)))
@@ -135,13 +140,25 @@ impl Connections {
                 projector: value("DATABASE_URL_PROJECTOR")?,
             })
         };
-        all().ok_or_else(|| {
-            Error::Connections(format!(
-                "{missing} is not set and no `toolgate up` is running in {}; set it, or start toolgate first",
-                data_dir.display()
-            ))
-        })
+        all().ok_or_else(|| not_running(missing, data_dir))
     }
+
+    /// What the toolgate that holds `data_dir` wrote, empty when none does.
+    fn env_of_running(data_dir: &Path) -> Result<String, Error> {
+        let path = data_dir.join(ENV_FILE);
+        if DataDir::is_in_use(data_dir) && path.exists() {
+            fs::read_to_string(&path).map_err(Error::file("read", &path))
+        } else {
+            Ok(String::new())
+        }
+    }
+}
+
+fn not_running(missing: &str, data_dir: &Path) -> Error {
+    Error::Connections(format!(
+        "{missing} is not set and no `toolgate up` is running in {}; set it, or start toolgate first",
+        data_dir.display()
+    ))
 }
 
 impl Database {

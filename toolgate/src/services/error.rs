@@ -40,6 +40,9 @@ pub enum Error {
     /// The service ended while it was starting.
     #[error("{service} stopped while it was starting: {detail} (its log is {})", log.display())]
     Ended { service: &'static str, detail: String, log: PathBuf },
+    /// The service ended after it had started.
+    #[error("{service} stopped by itself: {detail} (its log is {})", log.display())]
+    Died { service: &'static str, detail: String, log: PathBuf },
     /// The service runs but did not accept connections in time.
     #[error("{service} did not accept connections within {seconds} seconds (its log is {})", log.display())]
     NotReady { service: &'static str, seconds: u64, log: PathBuf },

@@ -33,6 +33,15 @@ pub(crate) fn ended(service: &'static str, port: u16, log: PathBuf, from: u64) -
     }
 }
 
+/// The error for a service that ended after it had started.
+pub(crate) fn died(service: &'static str, log: PathBuf) -> Error {
+    match reason(&log, 0) {
+        Reason::DiskFull => Error::DiskFull { path: log },
+        Reason::PortInUse => Error::Died { service, detail: "its port was taken".to_owned(), log },
+        Reason::Other(detail) => Error::Died { service, detail, log },
+    }
+}
+
 /// Keeps one older log when the present one has grown large. Best effort: a log is no reason to fail.
 pub(crate) fn rotate(log: &Path) {
     if length(log) > ROTATE_ABOVE_BYTES {

@@ -28,8 +28,12 @@ pub use progress::{Progress, Step};
 
 pub(crate) use data_dir::write_private;
 
-use crate::settings::Settings;
+use std::time::Duration;
+
 use connections::Database;
+use tokio::time::sleep;
+
+use crate::settings::Settings;
 
 /// What to start when nothing may be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +127,18 @@ impl Services {
     /// The temporary directory of [`Services::ephemeral`]; `None` otherwise.
     pub fn temporary_dir(&self) -> Option<&DataDir> {
         self.data.as_ref()
+    }
+
+    /// Waits until a private service ends by itself, and says why it did; never returns while all goes well.
+    pub async fn failure(&mut self) -> Error {
+        loop {
+            let postgres = self.postgres.as_mut().and_then(Postgres::failure);
+            let nats = self.nats.as_mut().and_then(Nats::failure);
+            match postgres.or(nats) {
+                Some(error) => return error,
+                None => sleep(Duration::from_millis(500)).await,
+            }
+        }
     }
 
     /// Stops what was started and returns when it has ended.

@@ -109,6 +109,12 @@ impl Nats {
         self.guard.as_ref().map(Guard::pid)
     }
 
+    /// Why the server ended by itself; nothing while it runs, or after it was stopped on purpose.
+    pub(crate) fn failure(&mut self) -> Option<Error> {
+        let ended = self.guard.as_mut()?.ended();
+        ended.then(|| log_tail::died(NAME, self.log.clone()))
+    }
+
     /// Kills the server with SIGKILL and returns when it is gone.
     pub async fn kill(&mut self) {
         if let Some(mut guard) = self.guard.take() {

@@ -1,0 +1,64 @@
+//! `toolgate schema`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use toolgate_events::tools;
+use toolgate_security::describe;
+
+use super::Error;
+
+/// Write the interface as files: the OpenAPI document and the contract of every tool
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  toolgate schema --check")]
+pub(super) struct Schema {
+    /// Where the files are
+    #[arg(long, default_value = "schemas", value_name = "FOLDER")]
+    folder: PathBuf,
+    /// Write nothing; fail when a file differs from the code
+    #[arg(long)]
+    check: bool,
+}
+
+impl Schema {
+    pub fn run(self) -> Result<(), Error> {
+        for (name, text) in files()? {
+            let path = self.folder.join(name);
+            if self.check {
+                let kept = fs::read_to_string(&path).unwrap_or_default();
+                if kept != text {
+                    return Err(Error::Drift(path));
+                }
+            } else {
+                write(&path, &text).map_err(|source| Error::Folder { folder: path.clone(), source })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every file of the interface with its text.
+fn files() -> Result<Vec<(String, String)>, Error> {
+    let mut openapi = toolgate_command_api::openapi();
+    openapi.merge(toolgate_query_api::openapi());
+    let mut files = vec![("openapi.json".to_owned(), pretty(&describe(openapi))?)];
+    for contract in tools::all() {
+        files.push((format!("tools/{}.json", contract.name), pretty(contract)?));
+    }
+    Ok(files)
+}
+
+fn pretty(value: &impl serde::Serialize) -> Result<String, Error> {
+    // Through a value, so that the order of keys does not hang on a type's definition.
+    Ok(format!("{:#}\n", serde_json::to_value(value)?))
+}
+
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(path, text)
+}
