@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
 use toolgate_security::Guard;
-use toolgate_store::{Clock, Log, LogError, Replies};
+use toolgate_store::{Announcements, Clock, Log, LogError, Replies};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{metrics::Metrics, validators::Validators};
@@ -23,6 +23,7 @@ pub struct State {
     log: Log,
     clock: Clock,
     replies: Arc<Replies>,
+    announcements: Announcements,
     validators: Arc<Validators>,
     metrics: Metrics,
 }
@@ -32,8 +33,9 @@ impl State {
     /// When the subscription for outcomes cannot be made.
     pub async fn open(guard: Guard, log: Log, clock: Clock, registry: &mut Registry) -> Result<Self, LogError> {
         let replies = Arc::new(Replies::open(&log).await?);
+        let announcements = Announcements::open(&log).await?;
         let metrics = Metrics::register(registry);
-        Ok(Self { guard, log, clock, replies, validators: Arc::new(Validators::compile()), metrics })
+        Ok(Self { guard, log, clock, replies, announcements, validators: Arc::new(Validators::compile()), metrics })
     }
 
     /// Why commands cannot be accepted at the moment.

@@ -25,8 +25,8 @@ pub struct CallView {
     pub requested_at: DateTime<Utc>,
     #[serde(with = "serde_text::optional_timestamp", skip_serializing_if = "Option::is_none", default)]
     pub finished_at: Option<DateTime<Utc>>,
-    /// The tenant's position of the call's newest event, as a string; absent until it is projected.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    /// A position of the tenant at which the call is projected as shown, as a string; null until it is known to be.
+    #[serde(default)]
     pub position: Option<String>,
     pub links: CallLinks,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use serde_json::{Value, json};
 use toolgate_events::{CallId, CallSubject, Envelope, TenantId, ToolCallEvent, audit, audit::AuditRow};
 use toolgate_store::Received;
@@ -47,15 +47,18 @@ pub fn number(message: &Received, heads: &mut HashMap<TenantId, Head>) -> Option
     let tenant_id = tenant_of(message)?;
     let head = heads.entry(tenant_id).or_insert_with(|| Head::genesis(tenant_id));
     let read = Envelope::decode(&message.payload).map_err(|error| error.to_string()).and_then(|envelope| {
-        if envelope.tenant_id == tenant_id {
-            Ok(envelope)
-        } else {
-            Err("the event names another tenant than its subject".to_owned())
+        match flaw(&envelope, tenant_id) {
+            None => Ok(envelope),
+            Some(flaw) => Err(flaw.to_owned()),
         }
     });
     let (envelope, event) = match read {
         Ok(envelope) => {
-            let event = envelope.event().map_err(|error| error.to_string());
+            let event = if contains_nul(&envelope.data) {
+                Err("a string contains U+0000, which no read model can hold".to_owned())
+            } else {
+                envelope.event().map_err(|error| error.to_string())
+            };
             (envelope, event)
         }
         Err(reason) => (unreadable(message, tenant_id), Err(reason)),
@@ -80,6 +83,32 @@ pub fn number(message: &Received, heads: &mut HashMap<TenantId, Head>) -> Option
     row.hash = row.expected_hash();
     *head = Head { position: row.position, hash: row.hash.clone() };
     Some(Numbered { tenant_id, row, traceparent: envelope.trace_context.map(|trace| trace.traceparent), event })
+}
+
+/// What keeps an envelope from being a row of the audit trail. Only a foreign publisher writes such a thing.
+fn flaw(envelope: &Envelope, tenant_id: TenantId) -> Option<&'static str> {
+    let texts = [&envelope.event_type, &envelope.aggregate_type, &envelope.actor];
+    let traceparent = envelope.trace_context.as_ref().map(|trace| &trace.traceparent);
+    if envelope.tenant_id != tenant_id {
+        Some("the event names another tenant than its subject")
+    } else if texts.into_iter().chain(traceparent).any(|text| text.contains('\0')) {
+        Some("a field contains U+0000")
+    } else if i32::try_from(envelope.event_version).is_err() || i64::try_from(envelope.aggregate_sequence).is_err() {
+        Some("a number is out of range")
+    } else if !(0..=9999).contains(&envelope.occurred_at.year()) {
+        Some("occurred_at is out of range")
+    } else {
+        None
+    }
+}
+
+fn contains_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(contains_nul),
+        Value::Object(members) => members.iter().any(|(key, member)| key.contains('\0') || contains_nul(member)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 /// The tenant of a message, by its subject.
@@ -149,6 +178,34 @@ mod tests {
         assert!(once.event.is_err());
         assert_eq!(once.row, again.row);
         assert_eq!(once.row.data, json!({"bytes": "ff00"}));
+    }
+
+    #[test]
+    fn what_the_database_could_not_hold_is_set_aside_before_it_gets_there() {
+        let envelope = json!({
+            "event_id": Uuid::nil(), "event_type": "tool_call_started", "event_version": 1, "tenant_id": Uuid::from_u128(1),
+            "aggregate_type": "tool_call", "aggregate_id": Uuid::from_u128(9), "aggregate_sequence": "2",
+            "correlation_id": Uuid::nil(), "causation_id": null, "actor": "w", "occurred_at": "2030-01-01T00:00:00Z",
+            "data": {"tool": "t", "attempt": 1, "worker": "w"}
+        });
+        let numbered = |path: &str, value: Value| {
+            let mut envelope = envelope.clone();
+            *envelope.pointer_mut(path).unwrap() = value;
+            let payload = Bytes::from(serde_json::to_vec(&envelope).unwrap());
+            number(&Received { payload, ..message(1, 1, b"") }, &mut HashMap::new()).unwrap()
+        };
+        assert!(numbered("/actor", json!("w")).event.is_ok());
+        for (path, value) in [
+            ("/actor", json!("\0")),
+            ("/event_version", json!(u32::MAX)),
+            ("/aggregate_sequence", json!(u64::MAX.to_string())),
+            ("/occurred_at", json!("+10000-01-01T00:00:00Z")),
+            ("/tenant_id", json!(Uuid::from_u128(2))),
+        ] {
+            assert_eq!(numbered(path, value).row.event_type, "unreadable", "{path}");
+        }
+        let kept = numbered("/data/worker", json!("\0"));
+        assert!(kept.event.is_err() && kept.row.event_type == "tool_call_started");
     }
 
     #[test]

@@ -49,12 +49,8 @@ enum Broken {
     Load(#[from] LoadError),
     #[error("the log: {0}")]
     Log(#[from] LogError),
-    #[error("the reading of partition {0} ended")]
-    Ended(Partition),
     #[error("the connection to the log was renewed")]
     Reconnected,
-    #[error("partition {partition}: {mismatch}")]
-    Mismatch { partition: Partition, mismatch: Mismatch },
 }
 
 /// What one run holds in memory. All of it can be had again from the database.
@@ -76,12 +72,7 @@ impl Projector {
         while !shutdown.is_cancelled() {
             let began = Instant::now();
             let Err(broken) = self.run_once(&shutdown).await else { break };
-            match broken {
-                Broken::Mismatch { partition, ref mismatch } => {
-                    tracing::error!(partition = %partition, reason = %mismatch, "the log does not continue what was projected");
-                }
-                other => tracing::warn!(reason = %other, "projecting starts again from the checkpoints"),
-            }
+            tracing::warn!(reason = %broken, "projecting starts again from the checkpoints");
             if began.elapsed() > LAST_PAUSE {
                 pause = FIRST_PAUSE;
             }
@@ -129,33 +120,38 @@ impl Projector {
         let claimed = run.ownership.claim(log.all_partitions()).await?;
         let last: BTreeMap<_, _> = log.state().await?.into_iter().map(|state| (state.partition, state.last_sequence)).collect();
         let last_of = |partition: Partition| last.get(&partition).copied().unwrap_or_default();
-        for (partition, checkpoint) in &run.checkpoints {
-            let (last_sequence, checkpoint) = (last_of(*partition), checkpoint.stream_sequence);
-            if last_sequence < checkpoint {
-                let mismatch = Mismatch::WentBackwards { last_sequence, checkpoint };
-                return Err(Broken::Mismatch { partition: *partition, mismatch });
-            }
+        let went_backwards: Vec<_> = run
+            .checkpoints
+            .iter()
+            .map(|(partition, checkpoint)| (*partition, last_of(*partition), checkpoint.stream_sequence))
+            .filter(|(_, last_sequence, checkpoint)| last_sequence < checkpoint)
+            .collect();
+        for (partition, last_sequence, checkpoint) in went_backwards {
+            self.halt(run, partition, &Mismatch::WentBackwards { last_sequence, checkpoint });
         }
         if claimed.is_empty() {
             return Ok(());
         }
         for (partition, checkpoint) in checkpoint::load(&self.environment.database, &claimed).await? {
-            let verdict = checkpoint::verify(log, partition, checkpoint, last_of(partition)).await?;
-            self.metrics.halted(partition.0, verdict.is_err());
-            match verdict {
-                Ok(()) => {
-                    let ended = futures::stream::once(std::future::ready(Err(ConsumeError::Stopped(
-                        Broken::Ended(partition).to_string(),
-                    ))));
-                    run.readers.push(log.read_after(partition, checkpoint.stream_sequence).await?.chain(ended).boxed());
-                    run.checkpoints.insert(partition, checkpoint);
-                }
-                Err(mismatch) => {
-                    tracing::error!(partition = %partition, reason = %mismatch, "partition halted: the log does not continue what was projected");
-                }
+            if let Err(mismatch) = checkpoint::verify(log, partition, checkpoint, last_of(partition)).await? {
+                self.halt(run, partition, &mismatch);
+                continue;
             }
+            self.metrics.halted(partition.0, false);
+            let ended = Err(ConsumeError::Stopped(format!("the reading of partition {partition} ended")));
+            let ended = futures::stream::once(std::future::ready(ended));
+            run.readers.push(log.read_after(partition, checkpoint.stream_sequence).await?.chain(ended).boxed());
+            run.checkpoints.insert(partition, checkpoint);
         }
         Ok(())
+    }
+
+    /// Leaves a partition alone, loudly: its log does not continue what was projected, and going on would build on a gap. What
+    /// its reader still brings is passed over; an operator decides.
+    fn halt(&self, run: &mut Run, partition: Partition, mismatch: &Mismatch) {
+        tracing::error!(partition = %partition, reason = %mismatch, "partition halted");
+        self.metrics.halted(partition.0, true);
+        run.checkpoints.remove(&partition);
     }
 
     /// `first` and what else is there, up to a batch.
@@ -180,7 +176,11 @@ impl Projector {
         let mut moves: BTreeMap<Partition, (Checkpoint, Checkpoint)> = BTreeMap::new();
         self.load_heads(&mut run.heads, messages).await?;
         let mut events = Vec::with_capacity(messages.len());
-        for message in messages {
+        let mut halted: Vec<(Partition, Mismatch)> = Vec::new();
+        for message in messages.iter() {
+            if halted.iter().any(|(partition, _)| *partition == message.partition) {
+                continue;
+            }
             let Some(known) = run.checkpoints.get(&message.partition).copied() else { continue };
             let (_, upto) = moves.entry(message.partition).or_insert((known, known));
             let expected = upto.stream_sequence + 1;
@@ -189,8 +189,9 @@ impl Projector {
             }
             if message.stream_sequence > expected {
                 let mismatch = Mismatch::Gap { expected, found: message.stream_sequence };
-                self.metrics.halted(message.partition.0, true);
-                return Err(Broken::Mismatch { partition: message.partition, mismatch });
+                // What came before the gap is projected; the rest of this partition is not.
+                halted.push((message.partition, mismatch));
+                continue;
             }
             let event = batch::number(message, &mut run.heads);
             let readable = event.as_ref().filter(|event| event.event.is_ok());
@@ -200,11 +201,15 @@ impl Projector {
                 None => tracing::error!(subject = message.subject, "a message of no tenant was passed over"),
             }
         }
+        moves.retain(|_, (since, upto)| since.stream_sequence < upto.stream_sequence);
         let parked = self.commit(&events, &moves).await?;
         crash::point("projector.committed");
         self.metrics.projected.inc_by(events.len() as u64);
         self.metrics.parked.inc_by(parked);
         run.checkpoints.extend(moves.into_iter().map(|(partition, (_, upto))| (partition, upto)));
+        for (partition, mismatch) in &halted {
+            self.halt(run, *partition, mismatch);
+        }
         self.announce(&events).await;
         if run.heads.len() > MAX_HEADS {
             run.heads.clear();
@@ -257,9 +262,11 @@ impl Projector {
     }
 
     async fn announce(&self, events: &[Numbered]) {
-        let newest: HashMap<_, _> = events.iter().map(|event| (event.tenant_id, event.row.position)).collect();
-        for (tenant, position) in newest {
-            self.environment.log.announce_projected(Projected { tenant, position }).await;
+        // Of several events of a tenant the last stays.
+        let newest: HashMap<_, _> = events.iter().map(|event| (event.tenant_id, &event.row)).collect();
+        for (tenant, row) in newest {
+            let projected = Projected { tenant, position: row.position, stream_sequence: row.stream_sequence };
+            self.environment.log.announce_projected(projected).await;
         }
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! It reads through [`TenantTx`](toolgate_security::TenantTx) and never writes: no read model, no event.
 
-mod announcements;
 mod catch_up;
 mod cursor;
 mod error;

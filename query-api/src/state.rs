@@ -6,11 +6,10 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use toolgate_events::CallId;
 use toolgate_security::{Guard, Principal, ReadPool};
-use toolgate_store::{Artifacts, Log};
+use toolgate_store::{Announcements, Artifacts, Log};
 
 use crate::{
     Error, Health,
-    announcements::Announcements,
     cursor::CursorKey,
     stream::{Client, ClientFilter, Feeds, Resume, frames},
 };

@@ -97,8 +97,8 @@ async fn work(context: &Context, lane: &Lane, running: &Semaphore, delivery: &De
     if delivery.delivered > 1 {
         context.metrics.redelivered(lane.as_str());
         let recorded = context.environment.log.load(&held.subject).await?;
-        if let Some(outcome) = outcome_of(&recorded)? {
-            announce(context, delivery, &held.subject, outcome).await;
+        if let Some((sequence, outcome)) = outcome_of(&recorded)? {
+            announce(context, delivery, &held.subject, sequence, outcome).await;
             return Ok(());
         }
         return run(context, delivery, Held::of(held.subject, &recorded)?).await;
@@ -264,7 +264,7 @@ async fn record(
             Ok(payload) => {
                 crash::point("worker.recorded");
                 context.metrics.outcome(tool, if outcome.is_ok() { "succeeded" } else { "failed" }, took);
-                announce(context, delivery, &held.subject, payload).await;
+                announce(context, delivery, &held.subject, held.last_sequence, payload).await;
                 return Ok(());
             }
             Err(Abandoned::Append(AppendError::Conflict)) => held.reload(context).await?,
@@ -286,21 +286,24 @@ async fn record(
 
 async fn finished_elsewhere(context: &Context, delivery: &Delivery, subject: &CallSubject) -> Result<(), Abandoned> {
     let recorded = context.environment.log.load(subject).await?;
-    if let Some(outcome) = outcome_of(&recorded)? {
-        announce(context, delivery, subject, outcome).await;
+    if let Some((sequence, outcome)) = outcome_of(&recorded)? {
+        announce(context, delivery, subject, sequence, outcome).await;
     }
     Ok(())
 }
 
-async fn announce(context: &Context, delivery: &Delivery, subject: &CallSubject, outcome: Bytes) {
+async fn announce(context: &Context, delivery: &Delivery, subject: &CallSubject, sequence: u64, outcome: Bytes) {
     if let Some(reply_to) = delivery.reply_to() {
-        context.environment.log.announce_outcome(&reply_to, subject.call_id, outcome).await;
+        context.environment.log.announce_outcome(&reply_to, subject.call_id, sequence, outcome).await;
     }
 }
 
-fn outcome_of(recorded: &[Recorded]) -> Result<Option<Bytes>, Abandoned> {
+fn outcome_of(recorded: &[Recorded]) -> Result<Option<(u64, Bytes)>, Abandoned> {
     let Some(last) = recorded.last() else { return Ok(None) };
-    if last.envelope.event()?.is_outcome() { Ok(Some(last.envelope.encode()?.into())) } else { Ok(None) }
+    if !last.envelope.event()?.is_outcome() {
+        return Ok(None);
+    }
+    Ok(Some((last.stream_sequence, last.envelope.encode()?.into())))
 }
 
 fn problem(kind: &str, title: &str, detail: &str) -> CallError {

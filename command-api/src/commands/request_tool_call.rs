@@ -10,6 +10,8 @@ use crate::State;
 /// First look into the log while waiting for an announcement that may have been lost; the pause doubles up to the last.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
 const LAST_LOOK: Duration = Duration::from_secs(4);
+/// How long an answer is held back for its projection.
+const PROJECTION_PATIENCE: Duration = Duration::from_secs(2);
 
 /// An authorised, validated request.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub struct RequestToolCall {
     pub trace_context: TraceContext,
     /// How long the caller waits for the outcome.
     pub wait: Option<Duration>,
+    /// Whether the outcome changes what the tenant reads: then an answer that waited is also projected.
+    pub changes_read_models: bool,
 }
 
 /// The call, and whether it was there before.
@@ -27,6 +31,8 @@ pub struct RequestToolCall {
 pub struct Accepted {
     pub state: CallState,
     pub replayed: bool,
+    /// A position of the tenant that holds the outcome, where the answer waited for the projection.
+    pub position: Option<u64>,
 }
 
 /// Appends the request, or finds the call it repeats; then waits for the outcome as long as the caller does.
@@ -35,15 +41,21 @@ pub struct Accepted {
 /// [`Error`]; after `AppendError::Unknown` the call may exist, and the same request again finds it.
 pub async fn handle(state: &State, command: RequestToolCall) -> Result<Accepted, Error> {
     let deadline = command.wait.map(|wait| Instant::now() + wait);
-    let RequestToolCall { tenant_id, call_id, request, trace_context, .. } = command;
+    let RequestToolCall { tenant_id, call_id, request, trace_context, changes_read_models, .. } = command;
     let subject = CallSubject::new(state.log.partitions(), tenant_id, request.lane.clone(), call_id);
     // Taken before the append: the outcome may be announced before the acknowledgement is back.
     let waiting = deadline.map(|deadline| (deadline, state.replies.wait_for(call_id)));
+    let following = waiting.as_ref().filter(|_| changes_read_models).map(|_| state.announcements.follow(tenant_id));
 
     let mut accepted = append(state, &subject, request, trace_context, waiting.is_some()).await?;
     if let Some((deadline, waiting)) = waiting {
         if !accepted.state.is_final() {
-            wait_for_outcome(state, &subject, waiting, deadline, &mut accepted.state).await?;
+            let sequence = wait_for_outcome(state, &subject, waiting, deadline, &mut accepted.state).await?;
+            if let (Some(sequence), Some(mut following)) = (sequence, following) {
+                // A caller who waited for an upsert expects the next search to find it. The outcome stands either way.
+                let projected = timeout_at(deadline.min(Instant::now() + PROJECTION_PATIENCE), following.reached(sequence)).await;
+                accepted.position = projected.ok();
+            }
         }
     }
     Ok(accepted)
@@ -69,13 +81,15 @@ async fn append(
         Ok(_) => {
             toolgate_store::crash::point("command-api.appended");
             call.evolve(event);
-            Ok(Accepted { state: CallState { call, requested_at, finished_at: None }, replayed: false })
+            Ok(Accepted { state: CallState { call, requested_at, finished_at: None }, replayed: false, position: None })
         }
         Err(AppendError::Conflict) => {
             let recorded = state.log.load(subject).await?;
             let existing = CallState::of(&recorded)?.ok_or(AppendError::Conflict)?;
             match existing.call.decide(Command::Request(request)) {
-                Err(toolgate_events::tool_call::Error::AlreadyRequested) => Ok(Accepted { state: existing, replayed: true }),
+                Err(toolgate_events::tool_call::Error::AlreadyRequested) => {
+                    Ok(Accepted { state: existing, replayed: true, position: None })
+                }
                 Err(refused) => Err(refused.into()),
                 // An existing call never accepts a second request.
                 Ok(_) => Err(AppendError::Conflict.into()),
@@ -85,24 +99,25 @@ async fn append(
     }
 }
 
-/// The announcement is the fast path, the log the truth: a lost announcement costs time, never the answer.
+/// The announcement is the fast path, the log the truth: a lost announcement costs time, never the answer. Answers with the
+/// outcome's stream sequence, if there is an outcome.
 async fn wait_for_outcome(
     state: &State,
     subject: &CallSubject,
     mut waiting: WaitForReply,
     deadline: Instant,
     known: &mut CallState,
-) -> Result<(), Error> {
+) -> Result<Option<u64>, Error> {
     let mut pause = FIRST_LOOK;
     loop {
         let look = Instant::now() + pause;
         tokio::select! {
             announced = timeout_at(deadline.min(look), waiting.outcome()) => {
-                if let Ok(payload) = announced {
-                    let envelope = Envelope::decode(&payload)?;
+                if let Ok(announced) = announced {
+                    let envelope = Envelope::decode(&announced.envelope)?;
                     known.call.evolve(envelope.event()?);
                     known.finished_at = Some(envelope.occurred_at);
-                    return Ok(());
+                    return Ok(Some(announced.stream_sequence));
                 }
             }
             () = sleep_until(deadline) => {}
@@ -111,8 +126,11 @@ async fn wait_for_outcome(
         if let Some(current) = CallState::of(&recorded)? {
             *known = current;
         }
-        if known.is_final() || Instant::now() >= deadline {
-            return Ok(());
+        if known.is_final() {
+            return Ok(recorded.last().map(|last| last.stream_sequence));
+        }
+        if Instant::now() >= deadline {
+            return Ok(None);
         }
         pause = (pause * 2).min(LAST_LOOK);
     }

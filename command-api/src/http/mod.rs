@@ -9,7 +9,7 @@ use toolgate_events::{CallId, CallLinks, CallView};
 
 use crate::commands::CallState;
 
-/// The call as both APIs show it. Its position is the projector's to say, so it is absent here.
+/// The call as both APIs show it. Its position is the projector's to say.
 fn view(call_id: CallId, state: CallState) -> Option<CallView> {
     let CallState { call, requested_at, finished_at } = state;
     let request = call.request?;

@@ -141,8 +141,14 @@ async fn accept(
             contract_hash: state.validators.contract_hash(contract.name).to_owned(),
         },
     });
-    let command =
-        RequestToolCall { tenant_id: principal.tenant_id, call_id, request, trace_context: context.trace_context(), wait };
+    let command = RequestToolCall {
+        tenant_id: principal.tenant_id,
+        call_id,
+        request,
+        trace_context: context.trace_context(),
+        wait,
+        changes_read_models: contract.needs_idempotency_key(),
+    };
     let accepted = command::handle(state, command).await?;
     respond(call_id, accepted, wait).ok_or_else(Problem::internal)
 }
@@ -199,9 +205,9 @@ fn validate(
 }
 
 fn respond(call_id: CallId, accepted: Accepted, wait: Option<Duration>) -> Option<Response> {
-    let Accepted { state, replayed } = accepted;
+    let Accepted { state, replayed, position } = accepted;
     let status = if state.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let view: CallView = view(call_id, state)?;
+    let view = CallView { position: position.map(|position| position.to_string()), ..view(call_id, state)? };
     let location = HeaderValue::from_str(&view.links.own).ok()?;
     let mut response = (status, Json(view)).into_response();
     let headers = response.headers_mut();

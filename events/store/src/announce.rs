@@ -34,7 +34,18 @@ impl ReplyTo {
     }
 }
 
-type Waiting = Arc<Mutex<HashMap<CallId, broadcast::Sender<Bytes>>>>;
+const CALL_ID: &str = "call-id";
+const STREAM_SEQUENCE: &str = "stream-sequence";
+
+type Waiting = Arc<Mutex<HashMap<CallId, broadcast::Sender<AnnouncedOutcome>>>>;
+
+/// An outcome as a worker announces it: already in the log.
+#[derive(Clone, Debug)]
+pub struct AnnouncedOutcome {
+    pub stream_sequence: u64,
+    /// The envelope's bytes.
+    pub envelope: Bytes,
+}
 
 /// One subscription for all the outcomes this instance waits for.
 pub struct Replies {
@@ -47,7 +58,7 @@ pub struct Replies {
 pub struct WaitForReply {
     call: CallId,
     waiting: Waiting,
-    receiver: broadcast::Receiver<Bytes>,
+    receiver: broadcast::Receiver<AnnouncedOutcome>,
 }
 
 /// A tenant's newest position, as the projector announces it after its commit.
@@ -55,6 +66,8 @@ pub struct WaitForReply {
 pub struct Projected {
     pub tenant: TenantId,
     pub position: u64,
+    /// Of the event at that position, in the tenant's partition.
+    pub stream_sequence: u64,
 }
 
 impl Replies {
@@ -67,12 +80,14 @@ impl Replies {
         let senders = Arc::clone(&waiting);
         let task = tokio::spawn(async move {
             while let Some(message) = subscription.next().await {
-                let call = message.headers.as_ref().and_then(|headers| headers.get("call-id")?.as_str().parse().ok());
-                let Some(call) = call else { continue };
+                let header = |name| message.headers.as_ref()?.get(name).map(|value| value.as_str());
+                let call: Option<CallId> = header(CALL_ID).and_then(|call| call.parse().ok());
+                let stream_sequence = header(STREAM_SEQUENCE).and_then(|sequence| sequence.parse().ok());
+                let (Some(call), Some(stream_sequence)) = (call, stream_sequence) else { continue };
                 let sender = lock(&senders).get(&call).cloned();
                 if let Some(sender) = sender {
                     // No receiver left means nobody waits any more.
-                    let _gone = sender.send(message.payload);
+                    let _gone = sender.send(AnnouncedOutcome { stream_sequence, envelope: message.payload });
                 }
             }
         });
@@ -92,10 +107,10 @@ impl Replies {
 }
 
 impl WaitForReply {
-    /// The outcome's envelope as it was appended. Pends for ever when the announcement is lost.
-    pub async fn outcome(&mut self) -> Bytes {
+    /// The outcome as it was appended. Pends for ever when the announcement is lost.
+    pub async fn outcome(&mut self) -> AnnouncedOutcome {
         match self.receiver.recv().await {
-            Ok(payload) => payload,
+            Ok(outcome) => outcome,
             Err(_) => std::future::pending().await,
         }
     }
@@ -130,9 +145,10 @@ impl fmt::Debug for WaitForReply {
 
 impl Log {
     /// Tells the waiting API instance an outcome that is already in the log.
-    pub async fn announce_outcome(&self, reply_to: &ReplyTo, call: CallId, outcome: Bytes) {
+    pub async fn announce_outcome(&self, reply_to: &ReplyTo, call: CallId, stream_sequence: u64, outcome: Bytes) {
         let mut headers = async_nats::HeaderMap::new();
-        headers.insert("call-id", call.to_string());
+        headers.insert(CALL_ID, call.to_string());
+        headers.insert(STREAM_SEQUENCE, stream_sequence.to_string());
         if let Err(error) = self.client.publish_with_headers(reply_to.0.clone(), headers, outcome).await {
             tracing::debug!(error = %error, "an outcome could not be announced; the caller will read the log");
         }
@@ -140,7 +156,7 @@ impl Log {
 
     /// Tells every query-api instance how far a tenant is projected. Only after the commit.
     pub async fn announce_projected(&self, projected: Projected) {
-        let payload = Bytes::from(projected.position.to_string());
+        let payload = Bytes::from(format!("{} {}", projected.position, projected.stream_sequence));
         if let Err(error) = self.client.publish(format!("projected.{}", projected.tenant), payload).await {
             tracing::debug!(error = %error, "a position could not be announced; subscribers will look by themselves");
         }
@@ -155,15 +171,15 @@ impl Log {
         Ok(subscription.filter_map(|message| {
             let projected = (|| {
                 let tenant = message.subject.strip_prefix("projected.")?.parse().ok()?;
-                let position = std::str::from_utf8(&message.payload).ok()?.parse().ok()?;
-                Some(Projected { tenant, position })
+                let (position, stream_sequence) = std::str::from_utf8(&message.payload).ok()?.split_once(' ')?;
+                Some(Projected { tenant, position: position.parse().ok()?, stream_sequence: stream_sequence.parse().ok()? })
             })();
             std::future::ready(projected)
         }))
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // The map stays consistent whatever panicked while holding it.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,6 +5,7 @@
 mod announce;
 mod append;
 mod artifacts;
+pub mod bare;
 mod clock;
 mod consume;
 mod cqrs;
@@ -12,8 +13,9 @@ pub mod crash;
 mod load;
 mod log;
 mod park;
+mod projections;
 
-pub use announce::{Projected, Replies, ReplyTo, WaitForReply};
+pub use announce::{AnnouncedOutcome, Projected, Replies, ReplyTo, WaitForReply};
 pub use append::{AppendError, Expect};
 pub use artifacts::{ArtifactError, Artifacts};
 pub use clock::Clock;
@@ -22,3 +24,4 @@ pub use cqrs::{JetStreamEventStore, StoreContext, StoreError};
 pub use load::{LoadError, Recorded, fold};
 pub use log::{Log, LogError, LogOptions, PartitionState};
 pub use park::Parked;
+pub use projections::{Announcements, Following};

@@ -1,7 +1,7 @@
 use sqlx::PgConnection;
 use toolgate_events::tools::{DocumentRenderInput, DocumentRenderOutput};
 
-use super::{Outcome, parked_event::Reasons, signed};
+use super::{Outcome, guarded, parked_event::Reasons, signed};
 
 pub const TOOL: &str = "document.render";
 
@@ -15,7 +15,7 @@ pub async fn project(transaction: &mut PgConnection, outcomes: &[Outcome<'_>], p
                 continue;
             }
         };
-        sqlx::query(
+        let statement = sqlx::query(
             "insert into document (tenant_id, artifact_id, call_id, title, content_type, size, sha256, created_at, position)
              values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict do nothing",
         )
@@ -27,9 +27,8 @@ pub async fn project(transaction: &mut PgConnection, outcomes: &[Outcome<'_>], p
         .bind(signed(output.size))
         .bind(output.sha256)
         .bind(outcome.at.occurred_at())
-        .bind(outcome.position())
-        .execute(&mut *transaction)
-        .await?;
+        .bind(outcome.position());
+        guarded(transaction, outcome.at, parked, statement).await?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 use sqlx::PgConnection;
 use toolgate_events::tools::{KnowledgeUpsertInput, KnowledgeUpsertOutput, search_config};
 
-use super::{Outcome, parked_event::Reasons};
+use super::{Outcome, guarded, parked_event::Reasons};
 
 pub const TOOL: &str = "knowledge.upsert";
 
@@ -15,7 +15,7 @@ pub async fn project(transaction: &mut PgConnection, outcomes: &[Outcome<'_>], p
                 continue;
             }
         };
-        sqlx::query(
+        let statement = sqlx::query(
             "insert into knowledge_document
                  (tenant_id, document_id, call_id, title, content, locale, metadata, search_config, updated_at, position)
              values ($1, $2, $3, $4, $5, $6, $7, $8::regconfig, $9, $10)
@@ -34,9 +34,8 @@ pub async fn project(transaction: &mut PgConnection, outcomes: &[Outcome<'_>], p
         .bind(serde_json::Value::Object(input.metadata.unwrap_or_default()))
         .bind(search_config(input.locale.as_deref()))
         .bind(outcome.at.occurred_at())
-        .bind(outcome.position())
-        .execute(&mut *transaction)
-        .await?;
+        .bind(outcome.position());
+        guarded(transaction, outcome.at, parked, statement).await?;
     }
     Ok(())
 }

@@ -52,6 +52,30 @@ impl Outcome<'_> {
     }
 }
 
+/// Runs one row's statement so that a row the database cannot hold is set aside instead of stopping the batch for ever.
+async fn guarded(
+    transaction: &mut PgConnection,
+    at: &Numbered,
+    parked: &mut parked_event::Reasons,
+    statement: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
+) -> Result<(), sqlx::Error> {
+    let mut savepoint = sqlx::Connection::begin(transaction).await?;
+    match statement.execute(&mut *savepoint).await {
+        Ok(_) => savepoint.commit().await,
+        Err(sqlx::Error::Database(error)) if is_the_rows_fault(error.code().as_deref()) => {
+            savepoint.rollback().await?;
+            parked.add(at, error.message().to_owned());
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Data exceptions, integrity violations and program limits: classes 22, 23 and 54 of PostgreSQL's error codes.
+fn is_the_rows_fault(code: Option<&str>) -> bool {
+    code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
+}
+
 /// The outcomes that feed a read model, each with the arguments of its call: from the batch, or from the call's row.
 async fn outcomes<'a>(transaction: &mut PgConnection, events: &'a [Numbered]) -> Result<Vec<Outcome<'a>>, sqlx::Error> {
     let feeding: Vec<_> = events

@@ -1,7 +1,7 @@
 use sqlx::PgConnection;
 use toolgate_events::tools::{TaskCreateInput, TaskCreateOutput};
 
-use super::{Outcome, parked_event::Reasons};
+use super::{Outcome, guarded, parked_event::Reasons};
 
 pub const TOOL: &str = "task.create";
 
@@ -15,7 +15,7 @@ pub async fn project(transaction: &mut PgConnection, outcomes: &[Outcome<'_>], p
                 continue;
             }
         };
-        sqlx::query(
+        let statement = sqlx::query(
             "insert into task (tenant_id, task_id, call_id, title, description, assignee, due, labels, created_at, position)
              values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict do nothing",
         )
@@ -28,9 +28,8 @@ pub async fn project(transaction: &mut PgConnection, outcomes: &[Outcome<'_>], p
         .bind(input.due)
         .bind(input.labels.unwrap_or_default())
         .bind(outcome.at.occurred_at())
-        .bind(outcome.position())
-        .execute(&mut *transaction)
-        .await?;
+        .bind(outcome.position());
+        guarded(transaction, outcome.at, parked, statement).await?;
     }
     Ok(())
 }

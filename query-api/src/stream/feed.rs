@@ -8,11 +8,11 @@ use std::{
 use tokio::sync::broadcast;
 use toolgate_events::TenantId;
 use toolgate_security::{ReadPool, TenantTx};
+use toolgate_store::Announcements;
 
 use super::cloud_event::Rendered;
 use crate::{
     Error,
-    announcements::Announcements,
     queries::{
         audit::{self, AuditFilter, Stretch},
         positions,

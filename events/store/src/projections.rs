@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     fmt,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -14,45 +14,59 @@ use futures::{Stream, StreamExt};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use toolgate_events::TenantId;
-use toolgate_store::{Log, LogError, Projected};
+
+use crate::{Log, LogError, Projected, announce::lock};
 
 const RESUBSCRIBE_DELAY: Duration = Duration::from_secs(1);
 
-type Followed = Arc<Mutex<HashMap<TenantId, watch::Sender<u64>>>>;
+type Followed = Arc<Mutex<HashMap<TenantId, watch::Sender<Option<Projected>>>>>;
 
+/// The announcements, shared by everybody in the process who waits for one.
 #[derive(Clone)]
-pub(crate) struct Announcements {
+pub struct Announcements {
     followed: Followed,
     _listening: Arc<AbortOnDropHandle<()>>,
 }
 
 /// One tenant's announcements, from now on.
-pub(crate) struct Following {
+pub struct Following {
     tenant: TenantId,
     followed: Followed,
-    newest: watch::Receiver<u64>,
+    newest: watch::Receiver<Option<Projected>>,
 }
 
 impl Announcements {
     /// # Errors
     /// [`LogError::Subscribe`]
-    pub(crate) async fn open(log: &Log) -> Result<Self, LogError> {
+    pub async fn open(log: &Log) -> Result<Self, LogError> {
         let followed = Followed::default();
         let first = log.projected().await?;
         let task = tokio::spawn(listen(log.clone(), Arc::clone(&followed), first.boxed()));
         Ok(Self { followed, _listening: Arc::new(AbortOnDropHandle::new(task)) })
     }
 
-    pub(crate) fn follow(&self, tenant: TenantId) -> Following {
+    /// A tenant's announcements from now on. To miss nothing, follow before looking.
+    pub fn follow(&self, tenant: TenantId) -> Following {
         let mut followed = lock(&self.followed);
-        let newest = followed.entry(tenant).or_insert_with(|| watch::channel(0).0).subscribe();
+        let newest = followed.entry(tenant).or_insert_with(|| watch::channel(None).0).subscribe();
         Following { tenant, followed: Arc::clone(&self.followed), newest }
     }
 }
 
 impl Following {
+    /// Waits until the tenant is projected up to a place of its partition; answers with a position that holds it. Pends for ever
+    /// when announcements stay out.
+    pub async fn reached(&mut self, stream_sequence: u64) -> u64 {
+        let newest = self.newest.wait_for(|newest| newest.is_some_and(|newest| newest.stream_sequence >= stream_sequence)).await;
+        let position = newest.ok().and_then(|newest| newest.map(|newest| newest.position));
+        match position {
+            Some(position) => position,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Waits for the next announcement, at the longest for `patience`.
-    pub(crate) async fn changed(&mut self, patience: Duration) {
+    pub async fn changed(&mut self, patience: Duration) {
         // Neither silence nor a closed channel is an answer: the caller looks at the database in any case.
         let _changed_or_silent = tokio::time::timeout(patience, self.newest.changed()).await;
     }
@@ -81,20 +95,17 @@ async fn listen(log: Log, followed: Followed, first: impl Stream<Item = Projecte
 
 async fn announce(followed: &Followed, announced: impl Stream<Item = Projected>) {
     let mut announced = pin!(announced);
-    while let Some(Projected { tenant, position }) = announced.next().await {
-        if let Some(sender) = lock(followed).get(&tenant) {
+    while let Some(projected) = announced.next().await {
+        if let Some(sender) = lock(followed).get(&projected.tenant) {
             sender.send_if_modified(|newest| {
-                let is_news = position > *newest;
-                *newest = position.max(*newest);
+                let is_news = newest.is_none_or(|newest| projected.position > newest.position);
+                if is_news {
+                    *newest = Some(projected);
+                }
                 is_news
             });
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // The map stays consistent whatever panicked while holding it.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Announcements {

@@ -1,0 +1,130 @@
+use std::{
+    net::TcpListener,
+    process::{ExitStatus, Stdio},
+};
+
+use secrecy::ExposeSecret;
+use tokio::process::{ChildStdin, Command};
+
+use super::{Stack, stack::PARTITIONS, wait::wait_until};
+
+/// Runs a program until it ends or the standard input does; then the program is killed with SIGKILL. So a process of a test ends
+/// with the test, even when that is killed itself. File descriptor 3 keeps the pipe away from the program.
+const LEASH: &str = r#"
+exec 3<&0 </dev/null
+"$@" 3<&- &
+program=$!
+{ read -r _; kill -KILL "$program"; } <&3 &
+leash=$!
+exec 3<&-
+wait "$program"
+status=$?
+kill "$leash" 2>/dev/null
+exit "$status"
+"#;
+
+/// A part of the gateway as its own process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    CommandApi,
+    QueryApi,
+    Worker,
+    Projector,
+}
+
+impl Role {
+    pub const ALL: [Self; 4] = [Self::CommandApi, Self::QueryApi, Self::Worker, Self::Projector];
+
+    fn subcommand(self) -> &'static str {
+        match self {
+            Self::CommandApi => "command-api",
+            Self::QueryApi => "query-api",
+            Self::Worker => "worker",
+            Self::Projector => "projector",
+        }
+    }
+}
+
+/// The real binary running one role. Dropping it kills it.
+#[derive(Debug)]
+pub struct Child {
+    role: Role,
+    port: u16,
+    process: tokio::process::Child,
+    leash: Option<ChildStdin>,
+}
+
+impl Child {
+    pub async fn start(stack: &Stack, role: Role, variables: &[(&str, &str)]) -> Self {
+        Self::start_on(stack, role, free_port(), variables).await
+    }
+
+    /// On a port chosen before, so that a restarted API is where it was.
+    pub async fn start_on(stack: &Stack, role: Role, port: u16, variables: &[(&str, &str)]) -> Self {
+        stack.issuer();
+        let connections = &stack.connections;
+        let mut command = Command::new("sh");
+        command.args(["-c", LEASH, "sh", env!("CARGO_BIN_EXE_toolgate"), role.subcommand()]);
+        command
+            .env("TOOLGATE_DATA_DIR", &stack.data_dir)
+            .env("TOOLGATE_PARTITIONS", PARTITIONS.to_string())
+            .env("TOOLGATE_CURSOR_SECRET", "the same on every instance")
+            .env("TOOLGATE_RATE_LIMIT_PER_MINUTE", "600000")
+            .env("NATS_URL", connections.nats.expose_secret())
+            .env("DATABASE_URL", connections.owner.expose_secret())
+            .env("DATABASE_URL_READER", connections.reader.expose_secret())
+            .env("DATABASE_URL_PROJECTOR", connections.projector.expose_secret());
+        let listen = format!("127.0.0.1:{port}");
+        // Every role answers /healthz: the background ones on their administration port.
+        command.env(if role.is_api() { "TOOLGATE_LISTEN" } else { "TOOLGATE_ADMIN_ADDR" }, listen);
+        command.envs(variables.iter().copied());
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut process = command.spawn().unwrap();
+        let leash = process.stdin.take();
+        let mut child = Self { role, port, process, leash };
+        wait_until("the process answers", async || {
+            assert!(child.process.try_wait().unwrap().is_none(), "{role:?} ended at once");
+            reqwest::get(format!("{}/healthz", child.url())).await.is_ok_and(|answer| answer.status() == 200)
+        })
+        .await;
+        child
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Kills the process with SIGKILL and starts the same role again where it was.
+    pub async fn kill_and_restart(&mut self, stack: &Stack) {
+        self.kill().await;
+        *self = Self::start_on(stack, self.role, self.port, &[]).await;
+    }
+
+    /// Kills the process with SIGKILL and returns when it is gone.
+    pub async fn kill(&mut self) {
+        drop(self.leash.take());
+        self.process.wait().await.unwrap();
+    }
+
+    /// Waits until the process ends by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut ended = None;
+        wait_until("the process ends by itself", async || {
+            ended = self.process.try_wait().unwrap();
+            ended.is_some()
+        })
+        .await;
+        ended.unwrap()
+    }
+}
+
+impl Role {
+    fn is_api(self) -> bool {
+        matches!(self, Self::CommandApi | Self::QueryApi)
+    }
+}
+
+/// Free at this moment; nothing else here takes ports without asking the kernel.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

@@ -1,0 +1,105 @@
+use std::{path::PathBuf, sync::OnceLock};
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{Connection, PgConnection};
+use toolgate::{
+    dev_issuer::DevIssuer,
+    migrations,
+    services::{Connections, DATABASE, EphemeralOptions, PostgresRole, Progress, Services},
+};
+use toolgate_store::{Log, LogOptions};
+
+use super::services::Shared;
+
+/// Few, so that a test is light; more than one, so that it is honest.
+pub const PARTITIONS: u16 = 4;
+
+/// A database and a log that belong to one test.
+#[derive(Clone, Debug)]
+pub struct Stack {
+    pub connections: Connections,
+    pub superuser: SecretString,
+    pub data_dir: PathBuf,
+}
+
+/// A login of the database, as tests name it.
+#[derive(Clone, Copy, Debug)]
+pub enum TableOwner {
+    Superuser,
+    Owner,
+    Reader,
+    Projector,
+}
+
+impl Stack {
+    /// On the services that all tests share.
+    pub async fn new() -> Self {
+        let shared = Shared::get();
+        let number = shared.claim();
+        let database = format!("test_{number}");
+        let url = |role| shared.postgres(role, &database);
+        let administration = shared.postgres(PostgresRole::Superuser, "postgres");
+        let mut connection = PgConnection::connect(administration.expose_secret()).await.unwrap();
+        let create = format!("create database {database} template {DATABASE} owner {}", PostgresRole::Owner.login());
+        sqlx::raw_sql(&create).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        let connections = Connections {
+            nats: shared.nats(number),
+            owner: url(PostgresRole::Owner),
+            reader: url(PostgresRole::Reader),
+            projector: url(PostgresRole::Projector),
+        };
+        Self { connections, superuser: url(PostgresRole::Superuser), data_dir: shared.data_dir.clone() }
+    }
+
+    /// On services that may be killed, because nobody else uses them.
+    pub async fn private(durable: bool) -> (Self, Services) {
+        let shared = Shared::get();
+        let services = Services::ephemeral(EphemeralOptions { durable, accounts: 0 }, &Progress::Silent).await.unwrap();
+        let connections = services.connections().clone();
+        migrations::migrate(&connections.owner).await.unwrap();
+        let superuser = services.postgres().unwrap().superuser_url();
+        (Self { connections, superuser, data_dir: shared.data_dir.clone() }, services)
+    }
+
+    /// The same database beside a log that is empty.
+    pub fn with_another_log(&self) -> Self {
+        let shared = Shared::get();
+        let nats = shared.nats(shared.claim());
+        Self { connections: Connections { nats, ..self.connections.clone() }, ..self.clone() }
+    }
+
+    pub async fn log(&self) -> Log {
+        let options = LogOptions { partitions: PARTITIONS, ..LogOptions::default() };
+        Log::open(self.connections.nats.expose_secret(), &options).await.unwrap()
+    }
+
+    /// Events in the log, over all partitions.
+    pub async fn events_in_log(&self) -> u64 {
+        self.log().await.state().await.unwrap().iter().map(|state| state.messages).sum()
+    }
+
+    pub async fn connect(&self, login: TableOwner) -> PgConnection {
+        let url = match login {
+            TableOwner::Superuser => &self.superuser,
+            TableOwner::Owner => &self.connections.owner,
+            TableOwner::Reader => &self.connections.reader,
+            TableOwner::Projector => &self.connections.projector,
+        };
+        PgConnection::connect(url.expose_secret()).await.unwrap()
+    }
+
+    /// A number, asked of the database by somebody who sees all rows.
+    pub async fn count(&self, query: &str) -> i64 {
+        let mut connection = self.connect(TableOwner::Superuser).await;
+        let count = sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        count
+    }
+
+    /// Whose tokens every application of this run accepts.
+    pub fn issuer(&self) -> &'static DevIssuer {
+        static ISSUER: OnceLock<DevIssuer> = OnceLock::new();
+        ISSUER.get_or_init(|| DevIssuer::load_or_create(&self.data_dir).unwrap())
+    }
+}

@@ -1,0 +1,16 @@
+//! The integration suite, against a real PostgreSQL and a real nats-server that it starts and stops itself.
+//!
+//! `routes/` mirrors the URLs; the other folders and files are named after what they put to the test. `app/` is the harness: one
+//! pair of services for the whole run, and for every test a database and a log of its own.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod app;
+mod faults;
+mod golden;
+mod idempotency;
+mod openapi;
+mod projector;
+mod routes;
+mod store;
+mod tenancy;
+mod worker;

@@ -1,0 +1,3 @@
+//! One folder a resource, one file a verb.
+
+mod tool_calls;

@@ -1,0 +1,8 @@
+mod cancel;
+mod events;
+mod get;
+mod list;
+mod post;
+mod post_refused;
+mod post_tokens;
+mod post_unavailable;
