@@ -128,7 +128,7 @@ impl Common {
     async fn run_role(&self, role: roles::Role, flags: Flags) -> Result<(), Error> {
         let settings = self.settings(Profile::Server, flags)?;
         log(&settings, "info");
-        let connections = services::Connections::resolve(&settings)?;
+        let connections = services::Connections::for_role(&settings, role.login())?;
         let context = roles::Context { settings, connections };
         let shutdown = CancellationToken::new();
         shutdown::on_signal(shutdown.clone())?;

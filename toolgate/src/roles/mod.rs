@@ -11,7 +11,11 @@ use tokio_util::sync::CancellationToken;
 use toolgate_security::{Entrance, Readiness, Violations};
 
 use self::parts::Parts;
-use crate::{dev_issuer::DevIssuer, services::Connections, settings::Settings};
+use crate::{
+    dev_issuer::DevIssuer,
+    services::{Connections, PostgresRole},
+    settings::Settings,
+};
 
 /// A part of the gateway that can run alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +28,17 @@ pub enum Role {
     Worker,
     /// Writes read models.
     Projector,
+}
+
+impl Role {
+    /// The login to the database that the role works with, if any.
+    pub fn login(self) -> Option<PostgresRole> {
+        match self {
+            Self::CommandApi => None,
+            Self::QueryApi | Self::Worker => Some(PostgresRole::Reader),
+            Self::Projector => Some(PostgresRole::Projector),
+        }
+    }
 }
 
 /// What every role needs.

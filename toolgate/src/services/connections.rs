@@ -41,22 +41,30 @@ pub(crate) struct Given {
 }
 
 impl Connections {
-    /// The URLs in `settings`, else those of the `toolgate up` that is running in the data directory.
+    /// What one role of the gateway needs, and no more: NATS and at most one login to the database. They come from `settings`, else
+    /// from the `toolgate up` that is running in the data directory.
     ///
     /// # Errors
     /// When neither names a service that is needed.
-    pub fn resolve(settings: &Settings) -> Result<Self, Error> {
-        let given = Self::given(settings)?;
+    pub fn for_role(settings: &Settings, login: Option<PostgresRole>) -> Result<Self, Error> {
         let running = |variable| Self::of_running(&settings.data_dir, variable);
-        let nats = match given.nats {
-            Some(nats) => nats,
+        let nats = match &settings.nats_url {
+            Some(nats) => nats.clone(),
             None => running("NATS_URL")?.nats,
         };
-        let database = match given.database {
-            Some(database) => database,
-            None => running("DATABASE_URL")?.database(),
+        let Some(login) = login else {
+            return Ok(Self::new(Database::one_login(SecretString::default()), nats));
         };
-        Ok(Self::new(database, nats))
+        let (own, variable) = match login {
+            PostgresRole::Reader => (&settings.database_url_reader, "DATABASE_URL_READER"),
+            PostgresRole::Projector => (&settings.database_url_projector, "DATABASE_URL_PROJECTOR"),
+            PostgresRole::Owner | PostgresRole::Superuser => (&settings.database_url, "DATABASE_URL"),
+        };
+        let derived = || settings.database_url.as_ref().map(|owner| with_role(owner, login));
+        match own.clone().or_else(derived) {
+            Some(url) => Ok(Self::new(Database::one_login(url), nats)),
+            None => Ok(Self::new(running(variable)?.database(), nats)),
+        }
     }
 
     /// The owner's URL alone, found as in [`Connections::resolve`].
@@ -162,6 +170,11 @@ fn not_running(missing: &str, data_dir: &Path) -> Error {
 }
 
 impl Database {
+    /// For a process that uses one login whatever it does.
+    fn one_login(url: SecretString) -> Self {
+        Self { owner: url.clone(), reader: url.clone(), projector: url }
+    }
+
     /// The logins of a server that toolgate started.
     pub fn private(postgres: &Postgres) -> Self {
         Self { owner: postgres.owner_url(), reader: postgres.reader_url(), projector: postgres.projector_url() }

@@ -34,8 +34,8 @@ pub(crate) fn ended(service: &'static str, port: u16, log: PathBuf, from: u64) -
 }
 
 /// The error for a service that ended after it had started.
-pub(crate) fn died(service: &'static str, log: PathBuf) -> Error {
-    match reason(&log, 0) {
+pub(crate) fn died(service: &'static str, log: PathBuf, from: u64) -> Error {
+    match reason(&log, from) {
         Reason::DiskFull => Error::DiskFull { path: log },
         Reason::PortInUse => Error::Died { service, detail: "its port was taken".to_owned(), log },
         Reason::Other(detail) => Error::Died { service, detail, log },

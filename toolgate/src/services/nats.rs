@@ -55,6 +55,8 @@ pub struct Nats {
     port: u16,
     port_file: PathBuf,
     guard: Option<Guard>,
+    /// How long the log was when the server became ready, in bytes.
+    ready_at: u64,
     janitor: Option<Arc<Janitor>>,
 }
 
@@ -78,6 +80,7 @@ impl Nats {
             port: 0,
             port_file: data.path().join("nats.port"),
             guard: None,
+            ready_at: 0,
             janitor: data.janitor(),
             home,
         };
@@ -112,7 +115,7 @@ impl Nats {
     /// Why the server ended by itself; nothing while it runs, or after it was stopped on purpose.
     pub(crate) fn failure(&mut self) -> Option<Error> {
         let ended = self.guard.as_mut()?.ended();
-        ended.then(|| log_tail::died(NAME, self.log.clone()))
+        ended.then(|| log_tail::died(NAME, self.log.clone(), self.ready_at))
     }
 
     /// Kills the server with SIGKILL and returns when it is gone.
@@ -184,6 +187,7 @@ impl Nats {
         let ready = self.wait_until_ready(&mut guard, &name, from).await;
         if ready.is_ok() {
             self.guard = Some(guard);
+            self.ready_at = log_tail::length(&self.log);
         } else {
             guard.stop().await;
         }

@@ -77,6 +77,8 @@ pub struct Postgres {
     port_file: PathBuf,
     lock: PathBuf,
     guard: Option<Guard>,
+    /// How long the log was when the server became ready, in bytes.
+    ready_at: u64,
     janitor: Option<Arc<Janitor>>,
 }
 
@@ -106,6 +108,7 @@ impl Postgres {
             port: 0,
             lock: data.path().join(LOCK),
             guard: None,
+            ready_at: 0,
             janitor: data.janitor(),
             files,
             program,
@@ -160,7 +163,7 @@ impl Postgres {
     /// Why the server ended by itself; nothing while it runs, or after it was stopped on purpose.
     pub(crate) fn failure(&mut self) -> Option<Error> {
         let ended = self.guard.as_mut()?.ended();
-        ended.then(|| log_tail::died(NAME, self.files.log.clone()))
+        ended.then(|| log_tail::died(NAME, self.files.log.clone(), self.ready_at))
     }
 
     /// Kills the server with SIGKILL and returns when it is gone.
@@ -209,6 +212,7 @@ impl Postgres {
         let ready = self.wait_until_ready(&mut guard, from).await;
         if ready.is_ok() {
             self.guard = Some(guard);
+            self.ready_at = log_tail::length(&self.files.log);
         } else {
             guard.stop().await;
         }

@@ -24,9 +24,9 @@ async fn a_full_log_is_503_and_takes_nothing_more() {
     let problem = refused.problem(503, "unavailable");
     assert!(problem["detail"].as_str().unwrap().contains("full"), "{problem}");
     assert_ne!(refused.header("retry-after"), "");
-    let subject = format!("select count(*) from audit_event where event_type = 'tool_call_requested'");
+    let requested = "select count(*) from audit_event where event_type = 'tool_call_requested'";
     client.call("refused", &body).await.problem(503, "unavailable");
-    crate::app::wait_until("what was accepted is projected", async || app.stack.count(&subject).await == accepted).await;
+    crate::app::wait_until("what was accepted is projected", async || app.stack.count(requested).await == accepted).await;
 }
 
 #[tokio::test]
