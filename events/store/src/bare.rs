@@ -22,7 +22,6 @@ use bytes::Bytes;
 use futures::{StreamExt, future};
 use tokio::{sync::oneshot, task::AbortHandle};
 use toolgate_events::{CallId, CallSubject, Lane, Partition};
-use uuid::Uuid;
 
 use crate::Log;
 
@@ -151,7 +150,7 @@ impl BareRequester {
     /// # Errors
     /// [`BareError::Subscribe`]
     pub async fn open(bare: Bare) -> Result<Self, BareError> {
-        let reply_to = format!("bare-reply.{}", Uuid::now_v7().simple());
+        let reply_to = bare.0.client.new_inbox();
         let mut replies = bare.0.client.subscribe(reply_to.clone()).await?;
         let waiting = Waiting::default();
         let senders = Arc::clone(&waiting);

@@ -110,8 +110,9 @@ impl Monitor {
 
     /// Measures every projection, and tells the partition that has stood still longest if one has for too long.
     async fn measure_lags(&mut self) -> Result<Option<(Partition, Duration)>, String> {
-        let states = answered(self.log.state()).await.ok_or("NATS does not answer")?;
+        // In this order, so that a checkpoint beyond the log can only mean that the log has lost events.
         let checkpoints = answered(self.pool.projection_checkpoints()).await.ok_or("the database does not answer")?;
+        let states = answered(self.log.state()).await.ok_or("NATS does not answer")?;
         self.metrics.log_bytes.set(gauge(states.iter().map(|state| state.bytes).sum()));
         self.metrics.log_messages.set(gauge(states.iter().map(|state| state.messages).sum()));
 
@@ -131,6 +132,10 @@ impl Monitor {
             let mut oldest = Duration::ZERO;
             for state in &states {
                 let checkpoint = projected.get(&(projection, i32::from(state.partition.0))).copied().unwrap_or(0);
+                if checkpoint > state.last_sequence {
+                    let partition = state.partition;
+                    return Err(format!("the log of partition {partition} ends before what was projected from it"));
+                }
                 let lag = self.lags.entry((projection.to_owned(), state.partition.0)).or_insert_with(|| Lag::new(now));
                 let measure = lag.observe(now, state.last_sequence, checkpoint);
                 let labels = PartitionLabels { projection: projection.to_owned(), partition: state.partition.to_string() };

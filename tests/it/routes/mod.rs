@@ -1,3 +1,10 @@
 //! One folder a resource, one file a verb.
 
+mod artifacts;
+mod audit;
+mod documents;
+mod events;
+mod health;
+mod tasks;
 mod tool_calls;
+mod tools;

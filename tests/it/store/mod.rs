@@ -1,1 +1,5 @@
+//! The log, against a real nats-server.
 
+mod append;
+mod framework;
+mod strangers;

@@ -172,8 +172,9 @@ pub struct Floor {
 }
 
 impl Floor {
-    pub async fn open(settings: Settings, connections: &Connections) -> Result<Self, Error> {
-        let log = Log::open(connections.nats.expose_secret(), &LogOptions::default()).await?;
+    pub async fn open(settings: Settings) -> Result<Self, Error> {
+        let url = settings.nats_url.ok_or_else(|| Error::Bug("a child was started without NATS_URL".to_owned()))?;
+        let log = Log::open(url.expose_secret(), &LogOptions::default()).await?;
         Ok(Self {
             issuer: DevIssuer::load(&settings.data_dir)?,
             directory: settings.data_dir,

@@ -141,7 +141,8 @@ impl Spread {
         sorted.sort_by(f64::total_cmp);
         let at = |index: usize| sorted.get(index).copied().unwrap_or_default();
         let middle = sorted.len() / 2;
-        let median = if sorted.len() % 2 == 0 { f64::midpoint(at(middle.saturating_sub(1)), at(middle)) } else { at(middle) };
+        let median =
+            if sorted.len().is_multiple_of(2) { f64::midpoint(at(middle.saturating_sub(1)), at(middle)) } else { at(middle) };
         Self { median, least: at(0), most: at(sorted.len().saturating_sub(1)), runs }
     }
 }

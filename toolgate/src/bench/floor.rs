@@ -52,7 +52,8 @@ pub async fn serve(floor: Floor, shutdown: CancellationToken) -> Result<(), Erro
     let template = Template::load(&directory.join(super::INTAKE_EVENT))?;
     let lane = Lane::new(LANE).map_err(|error| Error::Bug(error.to_string()))?;
     let bench = Arc::new(Bench { key, validation, bare, lane, template, clock });
-    let routes = Router::new().route("/v1/tool-calls", post(accept)).route("/healthz", get(|| async { "ok\n" })).with_state(bench);
+    let routes =
+        Router::new().route("/v1/tool-calls", post(accept)).route("/healthz", get(|| async { "ok\n" })).with_state(bench);
     let listener = TcpListener::bind(listen).await.map_err(|error| Error::Http(error.to_string()))?;
     let serving = axum::serve(listener, routes).with_graceful_shutdown(shutdown.cancelled_owned());
     serving.await.map_err(|error| Error::Http(error.to_string()))

@@ -97,8 +97,7 @@ pub async fn open<C: Caller>(callers: &mut Vec<C>, per_second: f64, measured: Du
     let interval = Duration::from_secs_f64(1.0 / per_second.max(1.0));
     let due_in = |span: Duration| (span.as_nanos() / interval.as_nanos().max(1)) as u64;
     let (dropped, total) = (due_in(WARM_UP), due_in(WARM_UP + measured));
-    let schedule =
-        Arc::new(Schedule { began: Instant::now(), interval, due: Semaphore::new(0), next: AtomicU64::new(0), total });
+    let schedule = Arc::new(Schedule { began: Instant::now(), interval, due: Semaphore::new(0), next: AtomicU64::new(0), total });
     let pacing = Arc::clone(&schedule);
     let spare = callers.len();
     // A thread, because timers of the runtime are only good to a millisecond.

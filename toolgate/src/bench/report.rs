@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::figures::{Row, Spread};
+use super::{
+    Options,
+    figures::{Figures, Row, Spread},
+};
 
 /// What a bench says in the end.
 #[derive(Debug, Serialize)]
@@ -34,6 +37,27 @@ pub struct Conditions {
 }
 
 impl Report {
+    pub(super) fn new(
+        options: &Options,
+        durable: Option<bool>,
+        tenants: usize,
+        figures: Figures,
+        skipped: Vec<&'static str>,
+    ) -> Self {
+        let conditions = Conditions {
+            durable,
+            release: !cfg!(debug_assertions),
+            runs: options.runs,
+            seconds: options.seconds,
+            connections: options.connections,
+            tenants,
+            processors: std::thread::available_parallelism().map_or(0, usize::from),
+        };
+        let rows = figures.rows();
+        let Figures { failed_requests, first_failure, .. } = figures;
+        Self { conditions, figures: rows, skipped, failed_requests, first_failure }
+    }
+
     /// Targets that were measured and not met.
     pub fn missed(&self) -> usize {
         self.figures.iter().filter(|row| row.met == Some(false)).count()

@@ -38,14 +38,24 @@ impl Tenant {
     }
 }
 
-/// `count` tenants with a token each. Their ids are always the same, and with them their partitions.
+/// A tenant's id: always the same, and with it the tenant's partition.
+pub fn id(number: usize) -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("toolgate bench {number}").as_bytes())
+}
+
+/// The ids of the first `count` tenants.
+pub fn ids(count: usize) -> Vec<Uuid> {
+    (0..count).map(id).collect()
+}
+
+/// `count` tenants with a token each.
 pub fn mint(issuer: &DevIssuer, count: u16, clock: Clock) -> Result<Arc<[Tenant]>, Error> {
     let tenant = |number: u16| {
         let token = issuer.mint(&Claims {
             issuer: ISSUER.to_owned(),
             audience: AUDIENCE.to_owned(),
             subject: "bench".to_owned(),
-            tenant: Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("toolgate bench {number}").as_bytes()),
+            tenant: id(usize::from(number)),
             roles: vec!["admin".to_owned()],
             session: None,
             issued_at: clock.now(),

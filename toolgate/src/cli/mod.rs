@@ -11,6 +11,7 @@ use crate::{
     settings::{self, Flags, LogFormat, Profile, Settings},
 };
 
+mod bench;
 mod command_api;
 mod knowledge;
 mod migrate;
@@ -42,6 +43,7 @@ enum Command {
     Projector(projector::Projector),
     Migrate(migrate::Migrate),
     Token(token::Token),
+    Bench(bench::Bench),
     Knowledge(knowledge::Knowledge),
     Schema(schema::Schema),
 }
@@ -67,6 +69,8 @@ enum Error {
     Issuer(#[from] dev_issuer::Error),
     #[error(transparent)]
     Roles(#[from] roles::Error),
+    #[error(transparent)]
+    Bench(#[from] crate::bench::Error),
     #[error("port {port} is in use by another process; choose another with --port")]
     PortInUse { port: u16 },
     #[error("cannot listen on {address}: {source}")]
@@ -112,6 +116,7 @@ async fn dispatch(command: Command) -> Result<(), Error> {
         Command::Projector(projector) => projector.run().await,
         Command::Migrate(migrate) => migrate.run().await,
         Command::Token(token) => token.run(),
+        Command::Bench(bench) => bench.run().await,
         Command::Knowledge(knowledge) => knowledge.run().await,
         Command::Schema(schema) => schema.run(),
     }

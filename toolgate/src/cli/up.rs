@@ -89,7 +89,8 @@ impl Up {
         let running = roles::run_all(&context, everything, shutdown);
         let announce = async {
             if is_ready.await.is_ok() {
-                print!("{welcome}");
+                // A closed standard output is no reason to stop serving.
+                let _unread = std::io::Write::write_all(&mut std::io::stdout(), welcome.as_bytes());
             }
         };
         let (outcome, ()) = tokio::join!(running, announce);

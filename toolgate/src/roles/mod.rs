@@ -87,6 +87,8 @@ pub enum Error {
     Query(#[from] toolgate_query_api::Error),
     #[error("no keys to check tokens with: set TOOLGATE_JWKS_FILE to a JWKS document")]
     NoKeys,
+    #[error("`jwks_url` is not served by this release; save the document and set `jwks_file`")]
+    JwksUrl,
     #[error("the setting `lanes` names {0:?}, which no tool runs in")]
     UnknownLane(String),
     #[error(transparent)]

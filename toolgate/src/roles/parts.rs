@@ -101,6 +101,10 @@ fn pool(url: &SecretString, test_connections: bool) -> Result<PgPool, Error> {
 }
 
 fn keys(context: &Context, dev_issuer: Option<&DevIssuer>) -> Result<Option<KeySet>, Error> {
+    if context.settings.jwks_url.is_some() {
+        // Falling back to another issuer would trust somebody the operator did not name.
+        return Err(Error::JwksUrl);
+    }
     let (path, document) = match (&context.settings.jwks_file, dev_issuer) {
         (Some(path), _) => {
             let document = fs::read_to_string(path).map_err(|source| Error::File { path: path.clone(), source })?;

@@ -40,7 +40,8 @@ pub async fn run(call: &Call, environment: &Environment) -> Result<Value, ToolEr
         .bind(call.options.locale.as_deref().map(|locale| search_config(Some(locale))))
         .fetch_all(&mut *transaction)
         .await?;
-    transaction.end().await?;
+    // Nothing was written: the connection goes back, and its transaction ends, after the answer.
+    drop(transaction);
     let hits = rows
         .into_iter()
         .map(|(document_id, title, score, headline)| KnowledgeHit { document_id, title, score, highlight: highlight(&headline) })
