@@ -26,6 +26,7 @@ impl RequestContext {
         TraceContext { traceparent: format!("00-{}-{}-{}", self.trace_id, self.span_id, self.flags) }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a request's ids begin here; they decide nothing")]
     fn from_request(request: &Request) -> Self {
         let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
         let parent = text("traceparent").and_then(parse_traceparent);

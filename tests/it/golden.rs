@@ -11,7 +11,9 @@ fn golden() -> Vec<(String, Value)> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../events/golden");
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
     let mut files: Vec<_> = entries
-        .map(|entry| (entry.file_name().into_string().unwrap(), serde_json::from_slice(&fs::read(entry.path()).unwrap()).unwrap()))
+        .map(|entry| {
+            (entry.file_name().into_string().unwrap(), serde_json::from_slice(&fs::read(entry.path()).unwrap()).unwrap())
+        })
         .collect();
     files.sort_by(|a: &(String, Value), b| a.0.cmp(&b.0));
     files
@@ -32,7 +34,8 @@ fn known() -> BTreeSet<(String, u32)> {
         Err(DecodeError::UnknownType(name)) => panic!("{name} is not known at all"),
         Err(_) => false,
     };
-    let versions = |name: &'static str| (0..50).filter(move |version| is_known(name, *version)).map(|version| (name.to_owned(), version));
+    let versions =
+        |name: &'static str| (0..50).filter(move |version| is_known(name, *version)).map(|version| (name.to_owned(), version));
     types.into_iter().flat_map(versions).collect()
 }
 

@@ -31,7 +31,8 @@ fn assert_one_call(answers: &[Answer], firsts: usize) -> Uuid {
 }
 
 async fn assert_executed_once(app: &TestApp) {
-    let count = async |event: &str| app.stack.count(&format!("select count(*) from audit_event where event_type = '{event}'")).await;
+    let count =
+        async |event: &str| app.stack.count(&format!("select count(*) from audit_event where event_type = '{event}'")).await;
     for event in ["tool_call_requested", "tool_call_started", "tool_call_succeeded"] {
         assert_eq!(count(event).await, 1, "{event}");
     }

@@ -38,7 +38,9 @@ async fn every_described_operation_exists_and_needs_a_token() {
         }
     }
     assert!(operations >= 13, "only {operations} operations are described");
-    for path in ["/v1/tool-calls", "/v1/tool-calls/{call_id}", "/v1/events", "/v1/audit", "/v1/audit/export", "/v1/tools", "/v1/tasks"] {
+    for path in
+        ["/v1/tool-calls", "/v1/tool-calls/{call_id}", "/v1/events", "/v1/audit", "/v1/audit/export", "/v1/tools", "/v1/tasks"]
+    {
         assert!(paths.contains_key(path), "{path} is not described");
     }
 }

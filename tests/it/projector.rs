@@ -1,1 +1,167 @@
+//! Who projects what, from where, and when not.
 
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use serde_json::Value;
+use sqlx::Executor;
+use toolgate_events::{CallId, CallSubject, Envelope, Lane, Partition, ToolCallEvent};
+use toolgate_store::{Clock, Expect, Log};
+
+use crate::app::{Child, Role, Stack, TableOwner, Tenant, TestApp, request, task, wait_until};
+
+/// A tenant of the given one of the four partitions.
+fn tenant_in(partition: u16) -> Tenant {
+    std::iter::repeat_with(Tenant::new).find(|tenant| Partition::of(tenant.id(), 4).0 == partition).unwrap()
+}
+
+/// Appends requests of new calls, in every partition; a worker would find them, but there is none.
+async fn append(log: &Log, count: usize) {
+    let tenants: Vec<_> = (0..4).map(tenant_in).collect();
+    let appends = (0..count).map(|number| {
+        let subject = CallSubject::new(4, tenants[number % 4].id(), Lane::new("task").unwrap(), CallId(Clock::system().new_id()));
+        async move {
+            let stamp = Clock::system().stamp("tester", None, None);
+            let event = ToolCallEvent::ToolCallRequested(request("f"));
+            let envelope = Envelope::seal(&event, subject.tenant_id, subject.call_id, 1, stamp).unwrap();
+            log.append(&subject, &envelope, Expect::NOTHING, None, Duration::from_secs(5)).await.unwrap();
+        }
+    });
+    stream::iter(appends).buffer_unordered(16).collect::<()>().await;
+}
+
+async fn projected(stack: &Stack) -> i64 {
+    stack.count("select count(*) from audit_event").await
+}
+
+/// Every event once, each tenant's positions gapless from 1, each row chained to the one before.
+async fn assert_projected_once(stack: &Stack, count: i64) {
+    wait_until("everything is projected", async || projected(stack).await >= count).await;
+    assert_eq!(projected(stack).await, count);
+    let distinct = "select count(*) from (select distinct tenant_id, event_id from audit_event) as events";
+    assert_eq!(stack.count(distinct).await, count);
+    let unlinked = "select count(*) from (
+        select prev_hash, position, lag(hash) over chain as before, row_number() over chain as number
+        from audit_event window chain as (partition by tenant_id order by position)) as rows
+        where position <> number or (number > 1 and prev_hash <> before)";
+    assert_eq!(stack.count(unlinked).await, 0, "gaps or broken links");
+    assert_eq!(stack.count("select count(*) from tool_call").await, count);
+}
+
+/// The backends that hold partitions, with how many each.
+async fn owners(stack: &Stack) -> Vec<(i32, i64)> {
+    let mut connection = stack.connect(TableOwner::Superuser).await;
+    sqlx::query_as(
+        "select pid, count(*) from pg_locks
+         where locktype = 'advisory' and granted and database = (select oid from pg_database where datname = current_database())
+         group by pid",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_partition_has_one_projector_and_finds_another_when_that_dies() {
+    let stack = Stack::new().await;
+    let log = stack.log().await;
+    let mut first = Child::start(&stack, Role::Projector, &[]).await;
+    wait_until("the first owns every partition", async || matches!(owners(&stack).await[..], [(_, 4)])).await;
+    let owner = owners(&stack).await[0].0;
+    let _second = Child::start(&stack, Role::Projector, &[]).await;
+    append(&log, 200).await;
+    assert_projected_once(&stack, 200).await;
+    assert_eq!(owners(&stack).await, [(owner, 4)], "the second took nothing from the first");
+
+    first.kill().await;
+    append(&log, 200).await;
+    assert_projected_once(&stack, 400).await;
+    let heirs = owners(&stack).await;
+    assert!(matches!(heirs[..], [(heir, 4)] if heir != owner), "{heirs:?}");
+}
+
+async fn dies_and_is_restarted(point: &str, rows_at_death: i64) {
+    let stack = Stack::new().await;
+    let log = stack.log().await;
+    append(&log, 50).await;
+    let mut dying = Child::start(&stack, Role::Projector, &[("TOOLGATE_CRASH_AT", point)]).await;
+    assert!(!dying.ended().await.success(), "it was to die at {point}");
+    assert_eq!(projected(&stack).await > 0, rows_at_death > 0, "all of a batch or nothing of it");
+    append(&log, 50).await;
+    let _healthy = Child::start(&stack, Role::Projector, &[]).await;
+    assert_projected_once(&stack, 100).await;
+}
+
+#[tokio::test]
+async fn dying_before_the_commit_leaves_nothing_and_dying_after_it_repeats_nothing() {
+    dies_and_is_restarted("projector.written", 0).await;
+    dies_and_is_restarted("projector.committed", 1).await;
+}
+
+#[tokio::test]
+async fn batches_of_any_size_give_the_same_rows() {
+    let stack = Stack::new().await;
+    append(&stack.log().await, 60).await;
+    let _projector = Child::start(&stack, Role::Projector, &[("TOOLGATE_PROJECTOR_BATCH", "1")]).await;
+    assert_projected_once(&stack, 60).await;
+}
+
+/// Where the partition of `tenant` stands: its checkpoint, and the tenant's rows.
+async fn stand(stack: &Stack, tenant: Tenant) -> (i64, i64) {
+    let partition = Partition::of(tenant.id(), 4).0;
+    let checkpoint =
+        stack.count(&format!("select stream_sequence from projection_checkpoint where partition = {partition}")).await;
+    let rows = stack.count(&format!("select count(*) from audit_event where tenant_id = '{}'", tenant.0)).await;
+    (checkpoint, rows)
+}
+
+async fn halted_partitions(app: &TestApp) -> usize {
+    let text = app.admin().get("/metrics").await.text();
+    text.lines().filter(|line| line.starts_with("projection_halted{") && line.ends_with(" 1")).count()
+}
+
+#[tokio::test]
+async fn a_log_that_is_behind_its_checkpoint_halts_the_partition_and_no_other() {
+    let mut app = TestApp::start().await;
+    app.leaves_work();
+    let (halted, healthy) = (tenant_in(1), tenant_in(2));
+    let call = app.client(halted, "admin").call_and_wait("k", &task()).await.json();
+    app.client(halted, "admin").get_projected(&call).await;
+    app.stop().await;
+    let mut superuser = app.stack.connect(TableOwner::Superuser).await;
+    superuser
+        .execute("update projection_checkpoint set stream_sequence = stream_sequence + 100 where partition = 1")
+        .await
+        .unwrap();
+    let before = stand(&app.stack, halted).await;
+
+    app.start_again().await;
+    wait_until("the partition is halted", async || halted_partitions(&app).await == 1).await;
+    assert_eq!(app.client(halted, "agent").call("more", &task()).await.status, 202);
+    let call = app.client(healthy, "admin").call_and_wait("k", &task()).await.json();
+    app.client(healthy, "admin").get_projected(&call).await;
+    assert_eq!(stand(&app.stack, halted).await, before, "nothing is projected and no position is given away");
+    wait_until("readiness says no", async || app.admin().get("/readyz").await.status == 503).await;
+}
+
+#[tokio::test]
+async fn a_log_that_was_replaced_halts_even_when_it_has_grown_past_the_checkpoint() {
+    let mut app = TestApp::start().await;
+    app.leaves_work();
+    let tenant = tenant_in(3);
+    let call = app.client(tenant, "admin").call_and_wait("k", &task()).await.json();
+    app.client(tenant, "admin").get_projected(&call).await;
+    app.stop().await;
+    let before = stand(&app.stack, tenant).await;
+    let other = app.stack.with_another_log();
+    // Other events, and more of them, than what was projected.
+    let log = other.log().await;
+    append(&log, 40).await;
+    let mut other = TestApp::on(other, |_| ()).await;
+    other.leaves_work();
+    wait_until("the partition is halted", async || halted_partitions(&other).await == 1).await;
+    assert_eq!(stand(&other.stack, tenant).await, before);
+    wait_until("readiness says no", async || other.admin().get("/readyz").await.status == 503).await;
+    let refused: Value = other.client(tenant, "admin").get("/v1/tool-calls").await.json();
+    assert_eq!(refused["items"].as_array().unwrap().len(), 1, "what was projected can still be read");
+}

@@ -137,7 +137,9 @@ async fn every_table_of_tenants_has_row_level_security_enabled_and_forced() {
     for (name, kind, enabled, forced, _) in of_tenants {
         if kind == "v" {
             // A view is covered by its tables only when it reads them as its caller.
-            let invoker = format!("select coalesce('security_invoker=true' = any(reloptions), false) from pg_class where oid = '{name}'::regclass");
+            let invoker = format!(
+                "select coalesce('security_invoker=true' = any(reloptions), false) from pg_class where oid = '{name}'::regclass"
+            );
             let invoker: bool = sqlx::query_scalar(&invoker).fetch_one(&mut owner).await.unwrap();
             assert!(invoker, "the view {name} reads as its owner");
             continue;

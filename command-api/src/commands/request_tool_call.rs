@@ -48,14 +48,14 @@ pub async fn handle(state: &State, command: RequestToolCall) -> Result<Accepted,
     let following = waiting.as_ref().filter(|_| changes_read_models).map(|_| state.announcements.follow(tenant_id));
 
     let mut accepted = append(state, &subject, request, trace_context, waiting.is_some()).await?;
-    if let Some((deadline, waiting)) = waiting {
-        if !accepted.state.is_final() {
-            let sequence = wait_for_outcome(state, &subject, waiting, deadline, &mut accepted.state).await?;
-            if let (Some(sequence), Some(mut following)) = (sequence, following) {
-                // A caller who waited for an upsert expects the next search to find it. The outcome stands either way.
-                let projected = timeout_at(deadline.min(Instant::now() + PROJECTION_PATIENCE), following.reached(sequence)).await;
-                accepted.position = projected.ok();
-            }
+    if let Some((deadline, waiting)) = waiting
+        && !accepted.state.is_final()
+    {
+        let sequence = wait_for_outcome(state, &subject, waiting, deadline, &mut accepted.state).await?;
+        if let (Some(sequence), Some(mut following)) = (sequence, following) {
+            // A caller who waited for an upsert expects the next search to find it. The outcome stands either way.
+            let patience = deadline.min(Instant::now() + PROJECTION_PATIENCE);
+            accepted.position = timeout_at(patience, following.reached(sequence)).await.ok();
         }
     }
     Ok(accepted)

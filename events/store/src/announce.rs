@@ -73,6 +73,7 @@ pub struct Projected {
 impl Replies {
     /// # Errors
     /// [`LogError::Subscribe`]
+    #[expect(clippy::disallowed_methods, reason = "an instance's address lives as long as the process and is never replayed")]
     pub async fn open(log: &Log) -> Result<Self, LogError> {
         let reply_to = ReplyTo(format!("reply.{}", Uuid::now_v7().simple()));
         let mut subscription = log.client.subscribe(reply_to.0.clone()).await?;

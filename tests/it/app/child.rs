@@ -33,8 +33,6 @@ pub enum Role {
 }
 
 impl Role {
-    pub const ALL: [Self; 4] = [Self::CommandApi, Self::QueryApi, Self::Worker, Self::Projector];
-
     fn subcommand(self) -> &'static str {
         match self {
             Self::CommandApi => "command-api",
@@ -50,17 +48,18 @@ impl Role {
 pub struct Child {
     role: Role,
     port: u16,
+    variables: Vec<(String, String)>,
     process: tokio::process::Child,
     leash: Option<ChildStdin>,
 }
 
 impl Child {
     pub async fn start(stack: &Stack, role: Role, variables: &[(&str, &str)]) -> Self {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Self::start_on(stack, role, free_port(), variables).await
     }
 
-    /// On a port chosen before, so that a restarted API is where it was.
-    pub async fn start_on(stack: &Stack, role: Role, port: u16, variables: &[(&str, &str)]) -> Self {
+    async fn start_on(stack: &Stack, role: Role, port: u16, variables: Vec<(String, String)>) -> Self {
         stack.issuer();
         let connections = &stack.connections;
         let mut command = Command::new("sh");
@@ -77,11 +76,15 @@ impl Child {
         let listen = format!("127.0.0.1:{port}");
         // Every role answers /healthz: the background ones on their administration port.
         command.env(if role.is_api() { "TOOLGATE_LISTEN" } else { "TOOLGATE_ADMIN_ADDR" }, listen);
-        command.envs(variables.iter().copied());
+        command.envs(variables.iter().cloned());
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut process = command.spawn().unwrap();
         let leash = process.stdin.take();
-        let mut child = Self { role, port, process, leash };
+        let mut child = Self { role, port, variables, process, leash };
+        // One that is to die may do so before it could be asked.
+        if child.variables.iter().any(|(name, _)| name == "TOOLGATE_CRASH_AT") && role != Role::CommandApi {
+            return child;
+        }
         wait_until("the process answers", async || {
             assert!(child.process.try_wait().unwrap().is_none(), "{role:?} ended at once");
             reqwest::get(format!("{}/healthz", child.url())).await.is_ok_and(|answer| answer.status() == 200)
@@ -97,7 +100,7 @@ impl Child {
     /// Kills the process with SIGKILL and starts the same role again where it was.
     pub async fn kill_and_restart(&mut self, stack: &Stack) {
         self.kill().await;
-        *self = Self::start_on(stack, self.role, self.port, &[]).await;
+        *self = Self::start_on(stack, self.role, self.port, std::mem::take(&mut self.variables)).await;
     }
 
     /// Kills the process with SIGKILL and returns when it is gone.

@@ -1,48 +1,44 @@
+use std::time::Duration;
+
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::Client;
+use super::{Client, eventually};
 
-/// A call that somebody was told is accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Posted {
-    pub call_id: Uuid,
-}
-
-/// Posts `count` calls of every kind under keys of their own, `concurrency` at a time, and answers with those that got a 2xx. A
-/// post that finds nobody or is refused is left alone: only what was promised counts. `progress` hears how many are through.
-pub async fn post_mixed(client: &Client, count: usize, concurrency: usize, progress: impl Fn(usize)) -> Vec<Posted> {
-    let mut answers = stream::iter(0..count)
-        .map(|number| async move {
-            let request = client
-                .request(reqwest::Method::POST, "/v1/tool-calls")
-                .header("idempotency-key", format!("load-{number}"))
-                .json(&body(number))
-                .timeout(std::time::Duration::from_secs(20));
-            let answer = request.send().await.ok()?;
-            if !answer.status().is_success() {
-                return None;
-            }
-            let call: Value = answer.json().await.ok()?;
-            Some(Posted { call_id: call["call_id"].as_str()?.parse().ok()? })
-        })
-        .buffer_unordered(concurrency);
-    let (mut through, mut posted) = (0, Vec::new());
-    while let Some(answer) = answers.next().await {
-        posted.extend(answer);
-        through += 1;
-        progress(through);
+/// Posts `count` calls of every kind under keys of their own, `concurrency` at a time, each until it is accepted, as a client does
+/// that knows its key makes that safe. Answers with the calls; `progress` hears how many are through.
+pub async fn post_mixed(client: &Client, count: usize, concurrency: usize, progress: impl Fn(usize)) -> Vec<Uuid> {
+    let mut answers = stream::iter(0..count).map(|number| post(client, number)).buffer_unordered(concurrency);
+    let mut posted = Vec::with_capacity(count);
+    while let Some(call) = answers.next().await {
+        posted.push(call);
+        progress(posted.len());
     }
     posted
+}
+
+async fn post(client: &Client, number: usize) -> Uuid {
+    let (key, body) = (format!("load-{number}"), body(number));
+    eventually("the call is accepted", async || {
+        let request = client.request(reqwest::Method::POST, "/v1/tool-calls").header("idempotency-key", &key).json(&body);
+        // Nobody there, or no answer: it may have been accepted all the same.
+        let answer = request.timeout(Duration::from_secs(15)).send().await.ok()?;
+        let status = answer.status().as_u16();
+        assert!([200, 202, 503].contains(&status), "{status}");
+        let call: Value = answer.json().await.ok()?;
+        call["call_id"].as_str()?.parse().ok()
+    })
+    .await
 }
 
 fn body(number: usize) -> Value {
     match number % 4 {
         0 => json!({"tool": "task.create", "arguments": {"title": format!("Task {number}")}}),
-        1 => {
-            json!({"tool": "knowledge.upsert", "arguments": {"document_id": format!("d{number}"), "title": "T", "content": "Some words"}})
-        }
+        1 => json!({
+            "tool": "knowledge.upsert",
+            "arguments": {"document_id": format!("d{number}"), "title": "T", "content": "Some words"},
+        }),
         2 => json!({"tool": "knowledge.search", "arguments": {"query": "words"}}),
         _ => json!({"tool": "document.render", "arguments": {"title": "T", "markdown": "# Hi", "format": "html"}}),
     }

@@ -14,8 +14,7 @@ mod wait;
 
 pub use child::{Child, Role};
 pub use client::{Answer, Client, send, task, task_titled};
-pub use instance::Instance;
-pub use load::{Posted, post_mixed};
+pub use load::post_mixed;
 pub use log::{publish_raw, request};
 pub use sse::{Frame, Sse};
 pub use stack::{Stack, TableOwner};

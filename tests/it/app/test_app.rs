@@ -4,7 +4,7 @@ use secrecy::ExposeSecret;
 use sqlx::{Connection, PgConnection};
 use toolgate::settings::Settings;
 
-use super::{Client, Instance, Stack, Tenant, Token, stack::PARTITIONS};
+use super::{Client, Stack, Tenant, Token, instance::Instance, stack::PARTITIONS};
 
 /// How long unfinished work may take when a test ends.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -36,6 +36,10 @@ impl TestApp {
 
     pub async fn restart(&mut self) {
         self.stop().await;
+        self.start_again().await;
+    }
+
+    pub async fn start_again(&mut self) {
         self.instance = Some(Instance::start(&self.stack, |_| ()).await);
     }
 

@@ -43,7 +43,7 @@ async fn what_cannot_be_read_is_recorded_parked_and_passed_by() {
     };
     let wrong_data = |subject: &CallSubject| {
         let mut event = moved(golden("tool_call_requested.v2"), subject);
-        event["data"] = json!({"tool": 5, "number": 1e400_f64.min(1e300)});
+        event["data"] = json!({"tool": 5, "number": 1e300});
         event.to_string().into_bytes()
     };
     let anothers_tenant = |_: &CallSubject| golden("tool_call_requested.v2").to_string().into_bytes();
@@ -70,7 +70,11 @@ async fn what_cannot_be_read_is_recorded_parked_and_passed_by() {
 
     let rows = client.audit().await;
     let types: Vec<_> = rows.iter().map(|row| row["event_type"].as_str().unwrap()).collect();
-    let expected: Vec<_> = strangers.iter().map(|(name, _)| *name).chain(["tool_call_requested", "tool_call_started", "tool_call_succeeded"]).collect();
+    let expected: Vec<_> = strangers
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(["tool_call_requested", "tool_call_started", "tool_call_succeeded"])
+        .collect();
     assert_eq!(types, expected);
     assert_eq!(rows[4]["data"], json!({"bytes": "ff00206e6f206a736f6e0d0a"}));
     let mut before = (0, toolgate_events::audit::genesis_hash(client.tenant.id()));

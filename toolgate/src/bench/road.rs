@@ -23,6 +23,8 @@ const STREAMS: usize = 50;
 const BETWEEN_QUERIES: Duration = Duration::from_millis(50);
 /// The lag is measured by the query-api once a second.
 const BETWEEN_LAGS: Duration = Duration::from_millis(500);
+/// Until then the query-api may show the lag from before the projection had caught up.
+const FIRST_LAG: Duration = Duration::from_millis(1500);
 
 /// Where the road begins and where it ends.
 #[derive(Clone, Debug)]
@@ -75,6 +77,7 @@ impl Road {
             }
         };
         let lags = async {
+            tokio::time::sleep(FIRST_LAG).await;
             loop {
                 lag = lag.max(self.lag().await.unwrap_or_default());
                 tokio::time::sleep(BETWEEN_LAGS).await;

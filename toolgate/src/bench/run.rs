@@ -23,7 +23,7 @@ const SHARE: f64 = 0.6;
 /// Events that the projector at least has to catch up with.
 const BACKLOG: u64 = 30_000;
 /// Steps that [`Run::measure`] shows.
-pub const STEPS: u64 = 13;
+pub const STEPS: u64 = 11;
 
 /// What one run works with.
 #[derive(Debug)]

@@ -20,7 +20,11 @@ async fn a_document_downloads_as_it_was_rendered_and_cannot_run_as_our_origin() 
     let sha256 = canonical::hex(&Sha256::digest(&artifact.body));
     assert_eq!(result["sha256"], sha256);
     assert_eq!(result["size"], artifact.body.len());
-    assert!(artifact.text().contains("Hello <strong>Ada</strong>") && !artifact.text().contains("<script"), "{}", artifact.text());
+    assert!(
+        artifact.text().contains("Hello <strong>Ada</strong>") && !artifact.text().contains("<script"),
+        "{}",
+        artifact.text()
+    );
     assert_eq!(artifact.header("etag"), format!("\"{sha256}\""));
     assert_eq!(artifact.header("content-type"), "text/html; charset=utf-8");
     assert_eq!(artifact.header("x-content-type-options"), "nosniff");

@@ -78,8 +78,11 @@ async fn an_export_is_the_list_line_by_line() {
     assert_eq!(rows, client.audit().await);
     let part = client.get("/v1/audit/export?after=7&type=tool_call_requested").await.text();
     let part: Vec<Value> = part.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let expected: Vec<_> =
-        rows.into_iter().filter(|row| row["event_type"] == "tool_call_requested").filter(|row| positions(&[row.clone()])[0] > 7).collect();
+    let expected: Vec<_> = rows
+        .into_iter()
+        .filter(|row| row["event_type"] == "tool_call_requested")
+        .filter(|row| positions(&[row.clone()])[0] > 7)
+        .collect();
     assert_eq!(part, expected);
 }
 

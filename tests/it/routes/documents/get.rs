@@ -36,15 +36,16 @@ async fn each_document_is_found_by_the_words_of_its_own_language() {
     let app = TestApp::start().await;
     let client = app.admin();
     upsert(&client, "en", Some("en"), "We refunded the customers who were waiting.", json!({"kind": "faq"})).await;
-    upsert(&client, "id", Some("id-ID"), "Pembayaran dikembalikan dalam empat belas hari.", json!({"kind": "faq", "team": "a"})).await;
+    upsert(&client, "id", Some("id-ID"), "Pembayaran dikembalikan dalam empat belas hari.", json!({"kind": "faq", "team": "a"}))
+        .await;
     upsert(&client, "none", None, "refunding", json!({})).await;
     // English: another form of the word, found by its stem. Without a language only the word itself is found.
     assert_eq!(ids(&search(&client, json!({"query": "refund"})).await), ["en"]);
     assert_eq!(ids(&search(&client, json!({"query": "customer waits"})).await), ["en"]);
     assert_eq!(ids(&search(&client, json!({"query": "refunding", "filters": {"metadata": {"kind": "faq"}}})).await), ["en"]);
-    // Indonesian: `pembayaran` and `bayar` share a stem, and so do `dikembalikan` and `kembali`.
+    // Indonesian: `pembayaran`, `membayar` and `bayar` share a stem.
     assert_eq!(ids(&search(&client, json!({"query": "bayar"})).await), ["id"]);
-    assert_eq!(ids(&search(&client, json!({"query": "kembali"})).await), ["id"]);
+    assert_eq!(ids(&search(&client, json!({"query": "membayar"})).await), ["id"]);
 
     assert_eq!(ids(&search(&client, json!({"query": "bayar", "filters": {"locale": "id"}})).await), ["id"]);
     assert!(search(&client, json!({"query": "bayar", "filters": {"locale": "en"}})).await.is_empty());
@@ -61,7 +62,7 @@ async fn hits_are_ranked_bounded_and_marked_without_markup_of_their_own() {
     let app = TestApp::start().await;
     let client = app.admin();
     upsert(&client, "best", Some("en"), "refund refund refund", json!({})).await;
-    upsert(&client, "evil", Some("en"), "<script>alert('refund')</script> & <mark>x</mark>", json!({})).await;
+    upsert(&client, "evil", Some("en"), "<img src=x onerror=alert(1)> refund & 'quoted' <mark>x</mark>", json!({})).await;
     upsert(&client, "other", Some("en"), "one refund among a great many other words", json!({})).await;
     let hits = search(&client, json!({"query": "refund"})).await;
     assert_eq!(hits.len(), 3);
@@ -71,8 +72,8 @@ async fn hits_are_ranked_bounded_and_marked_without_markup_of_their_own() {
     assert_eq!(ids(&search(&client, json!({"query": "refund", "top_k": 1})).await), ["best"]);
     let evil = hits.iter().find(|hit| hit["document_id"] == "evil").unwrap()["highlight"].as_str().unwrap();
     assert!(evil.contains("<mark>refund</mark>"), "{evil}");
-    assert!(evil.contains("&lt;script&gt;") && evil.contains("&lt;mark&gt;x"), "{evil}");
-    assert!(!evil.contains("<script"), "{evil}");
+    assert_eq!(evil.matches('<').count(), 2, "only our own mark: {evil}");
+    assert!(evil.contains("&gt; <mark>refund</mark> &amp; &#39;quoted"), "{evil}");
 }
 
 #[tokio::test]

@@ -77,7 +77,10 @@ async fn filters_let_through_what_was_asked_for_in_history_and_live() {
     assert!(by_call.events(2).await.iter().all(|frame| frame.json()["subject"] == call_id));
     assert!(by_type.events(3).await.iter().all(|frame| frame.name() == "tool_call_succeeded"));
     let both = by_both.events(2).await;
-    assert_eq!([&both[0], &both[1]].map(|frame| frame.json()["subject"].clone()), [&first, &third].map(|call| call["call_id"].clone()));
+    assert_eq!(
+        [&both[0], &both[1]].map(|frame| frame.json()["subject"].clone()),
+        [&first, &third].map(|call| call["call_id"].clone())
+    );
 }
 
 #[tokio::test]

@@ -12,7 +12,8 @@ async fn reconnecting_anywhere_loses_nothing_and_repeats_nothing() {
     let client = app.admin();
     let posting = post_mixed(&client, CALLS, 8, |_| ());
     // Three readers that hang up after different numbers of frames, while everything is happening.
-    let reading = stream::iter([1_usize, 7, 64]).map(|patience| read_all(&client, patience)).buffer_unordered(3).collect::<Vec<_>>();
+    let reading =
+        stream::iter([1_usize, 7, 64]).map(|patience| read_all(&client, patience)).buffer_unordered(3).collect::<Vec<_>>();
     let (posted, read) = tokio::join!(posting, reading);
     assert_eq!(posted.len(), CALLS);
     for frames in read {

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use uuid::Uuid;
 
-use crate::app::{Child, Role, Stack, Tenant, TestApp, Token, Client, eventually, send, task, wait_until};
+use crate::app::{Child, Client, Role, Stack, Tenant, TestApp, Token, eventually, send, task, wait_until};
 
 #[tokio::test]
 async fn a_call_with_an_outcome_cannot_be_cancelled() {
