@@ -20,4 +20,4 @@ pub use sse::{Frame, Sse};
 pub use stack::{Stack, TableOwner};
 pub use test_app::TestApp;
 pub use token::{Tenant, Token};
-pub use wait::{eventually, wait_until};
+pub use wait::{eventually, wait_until, wait_until_count};

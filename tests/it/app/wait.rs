@@ -24,3 +24,17 @@ pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>)
         assert!(Instant::now() < deadline, "waited {} s in vain: {what}", PATIENCE.as_secs());
     }
 }
+
+/// Waits until `count` has reached `target`, as long as it goes on growing: how long a load takes is the machine's affair, and
+/// only a standstill is a failure.
+pub async fn wait_until_count(what: &str, target: i64, mut count: impl AsyncFnMut() -> i64) {
+    let mut last = count().await;
+    while last < target {
+        let before = last;
+        last = eventually(&format!("{what}: stands still at {before} of {target}"), async || {
+            let now = count().await;
+            (now != before).then_some(now)
+        })
+        .await;
+    }
+}

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use toolgate_events::audit::{self, AuditRow};
 use uuid::Uuid;
 
-use crate::app::{Child, Client, Frame, Role, Stack, Tenant, Token, post_mixed, wait_until};
+use crate::app::{Child, Client, Frame, Role, Stack, Tenant, Token, post_mixed, wait_until_count};
 
 const CALLS: usize = 2_000;
 const CLIENTS: usize = 16;
@@ -60,7 +60,8 @@ async fn post_through(client: &Client, disaster: impl Future<Output = ()>) -> Ve
 /// Every call has one request and one outcome, every effect is there once, and the trail is whole.
 async fn assert_all_is_well(stack: &Stack, reads: &Client, posted: Vec<Uuid>) {
     let finished = "select count(*) from tool_call where finished_at is not null";
-    wait_until("every call has an outcome", async || stack.count(finished).await == i64::try_from(CALLS).unwrap()).await;
+    let calls = i64::try_from(CALLS).unwrap();
+    wait_until_count("calls with an outcome", calls, async || stack.count(finished).await).await;
     let rows: Vec<AuditRow> = reads.audit().await.into_iter().map(|row| serde_json::from_value(row).unwrap()).collect();
     let calls_with = |types: &[&str]| -> Vec<Uuid> {
         rows.iter().filter(|row| types.contains(&row.event_type.as_str())).map(|row| row.aggregate_id).collect()

@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use toolgate_events::canonical::hex;
+use toolgate_store::Clock;
 use uuid::Uuid;
 
 use super::{Common, Error};
@@ -69,11 +70,12 @@ impl Load {
         markdown_files(&self.folder, &mut files).map_err(|source| Error::Folder { folder: self.folder.clone(), source })?;
         files.sort();
         let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().map_err(Error::Http)?;
+        let load = Clock::system().new_id();
         for file in &files {
             let content = fs::read_to_string(file).map_err(|source| Error::Folder { folder: file.clone(), source })?;
             let name = file.display().to_string();
-            // The same text is the same call; another text is a new one.
-            let key = hex(&Sha256::digest(json!([name, content, self.locale]).to_string()));
+            // A key for this load alone: a text that comes back after another one must replace it again.
+            let key = format!("{load}:{}", hex(&Sha256::digest(&name)));
             let arguments =
                 json!({"document_id": name, "title": title(&content, file), "content": content, "locale": self.locale});
             let answer = http

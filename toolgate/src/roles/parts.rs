@@ -23,41 +23,47 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What the roles are put together from.
 pub struct Parts<'a> {
     context: &'a Context,
+    dev_issuer: Option<&'a DevIssuer>,
+    violations: Violations,
     log: Log,
     clock: Clock,
-    guard: Option<Guard>,
 }
 
 impl<'a> Parts<'a> {
-    pub async fn open(context: &'a Context, dev_issuer: Option<&DevIssuer>, violations: Violations) -> Result<Self, Error> {
+    pub async fn open(
+        context: &'a Context,
+        dev_issuer: Option<&'a DevIssuer>,
+        violations: Violations,
+    ) -> Result<Self, Error> {
         let settings = &context.settings;
         let options = LogOptions { partitions: settings.partitions, max_bytes: settings.log_max_bytes, replicas: 1 };
         let log = Log::open(context.connections.nats.expose_secret(), &options).await?;
-        let guard = match keys(context, dev_issuer)? {
-            Some(keys) => Some(Guard {
-                verifier: Arc::new(TokenVerifier::new(keys, &settings.issuer, &settings.audience)),
-                policy: Arc::new(policy(context)?),
-                body_limit: settings.body_limit_bytes,
-                violations,
-            }),
-            None => None,
-        };
-        Ok(Self { context, log, clock: Clock::system(), guard })
+        Ok(Self { context, dev_issuer, violations, log, clock: Clock::system() })
     }
 
     pub async fn command_api(&self, registry: &mut Registry) -> Result<toolgate_command_api::State, Error> {
-        let guard = self.guard.clone().ok_or(Error::NoKeys)?;
-        Ok(toolgate_command_api::State::open(guard, self.log.clone(), self.clock, registry).await?)
+        Ok(toolgate_command_api::State::open(self.guard()?, self.log.clone(), self.clock, registry).await?)
     }
 
     pub async fn query_api(&self, registry: &mut Registry) -> Result<toolgate_query_api::State, Error> {
-        let guard = self.guard.clone().ok_or(Error::NoKeys)?;
         let settings = &self.context.settings;
         let secret = settings.cursor_secret.clone().unwrap_or_else(|| self.clock.new_id().to_string().into());
         let options = toolgate_query_api::Options::new(secret);
         let artifacts = Artifacts::open(&self.log).await?;
         let pool = self.read_pool(true)?;
-        Ok(toolgate_query_api::State::open(guard, pool, self.log.clone(), artifacts, &options, registry).await?)
+        Ok(toolgate_query_api::State::open(self.guard()?, pool, self.log.clone(), artifacts, &options, registry).await?)
+    }
+
+    /// Only entrances need it: a worker knows no keys.
+    fn guard(&self) -> Result<Guard, Error> {
+        let settings = &self.context.settings;
+        let keys = keys(self.context, self.dev_issuer)?;
+        Ok(Guard {
+            verifier: Arc::new(TokenVerifier::new(keys, &settings.issuer, &settings.audience)),
+            policy: Arc::new(policy(self.context)?),
+            body_limit: settings.body_limit_bytes,
+            violations: self.violations.clone(),
+        })
     }
 
     pub async fn worker(&self, registry: &mut Registry) -> Result<Worker, Error> {
@@ -100,7 +106,7 @@ fn pool(url: &SecretString, test_connections: bool) -> Result<PgPool, Error> {
     Ok(pool.connect_lazy_with(options.application_name("toolgate")))
 }
 
-fn keys(context: &Context, dev_issuer: Option<&DevIssuer>) -> Result<Option<KeySet>, Error> {
+fn keys(context: &Context, dev_issuer: Option<&DevIssuer>) -> Result<KeySet, Error> {
     if context.settings.jwks_url.is_some() {
         // Falling back to another issuer would trust somebody the operator did not name.
         return Err(Error::JwksUrl);
@@ -111,9 +117,9 @@ fn keys(context: &Context, dev_issuer: Option<&DevIssuer>) -> Result<Option<KeyS
             (path.display().to_string(), document)
         }
         (None, Some(dev_issuer)) => ("the development key".to_owned(), jwks_document(dev_issuer)?),
-        (None, None) => return Ok(None),
+        (None, None) => return Err(Error::NoKeys),
     };
-    KeySet::parse(&document).map(Some).map_err(|source| Error::Keys { path, source })
+    KeySet::parse(&document).map_err(|source| Error::Keys { path, source })
 }
 
 /// The development issuer's public keys (RFC 7517).

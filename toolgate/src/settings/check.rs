@@ -70,10 +70,8 @@ pub(super) fn values(settings: &Settings) -> Result<(), Error> {
             return Err(impossible("jwks_url", "must begin with https:// or http://"));
         }
     }
-    let is_lane = |lane: &String| lane.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-');
-    if let Some(lane) = settings.lanes.iter().find(|lane| !is_lane(lane)) {
-        let problem = format!("has {lane:?}; a lane is made of a-z, 0-9, _ and -");
-        return Err(impossible("lanes", problem));
+    for lane in &settings.lanes {
+        toolgate_events::Lane::new(lane).map_err(|error| impossible("lanes", format!("is wrong: {error}")))?;
     }
     Ok(())
 }
