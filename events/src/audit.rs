@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -39,22 +39,25 @@ pub struct AuditRow {
 impl AuditRow {
     /// What `hash` must be, given everything else in the row.
     pub fn expected_hash(&self) -> String {
-        canonical::sha256_hex(&json!({
-            "position": self.position.to_string(),
-            "stream_sequence": self.stream_sequence.to_string(),
-            "event_id": self.event_id,
-            "event_type": self.event_type,
-            "event_version": self.event_version,
-            "aggregate_type": self.aggregate_type,
-            "aggregate_id": self.aggregate_id,
-            "aggregate_sequence": self.aggregate_sequence.to_string(),
-            "actor": self.actor,
-            "occurred_at": serde_text::timestamp::format(&self.occurred_at),
-            "correlation_id": self.correlation_id,
-            "causation_id": self.causation_id,
-            "data": self.data,
-            "prev_hash": self.prev_hash,
-        }))
+        self.hash_over(&canonical::to_string(&self.data))
+    }
+
+    /// [`Self::expected_hash`] for whoever has the canonical form of `data` already.
+    pub fn hash_over(&self, data: &str) -> String {
+        let Self { position, stream_sequence, event_id, event_version, aggregate_id, aggregate_sequence, correlation_id, .. } =
+            self;
+        let text = |text: &str| canonical::to_string(&Value::String(text.to_owned()));
+        let causation_id = self.causation_id.map_or_else(|| "null".to_owned(), |id| format!("\"{id}\""));
+        // Members in the order of their names, as the canonical form has them.
+        let row = format!(
+            r#"{{"actor":{actor},"aggregate_id":"{aggregate_id}","aggregate_sequence":"{aggregate_sequence}","aggregate_type":{aggregate_type},"causation_id":{causation_id},"correlation_id":"{correlation_id}","data":{data},"event_id":"{event_id}","event_type":{event_type},"event_version":{event_version},"occurred_at":"{occurred_at}","position":"{position}","prev_hash":{prev_hash},"stream_sequence":"{stream_sequence}"}}"#,
+            actor = text(&self.actor),
+            aggregate_type = text(&self.aggregate_type),
+            event_type = text(&self.event_type),
+            occurred_at = serde_text::timestamp::format(&self.occurred_at),
+            prev_hash = text(&self.prev_hash),
+        );
+        canonical::hex(&Sha256::digest(row))
     }
 }
 
@@ -90,4 +93,52 @@ pub fn verify(before: (u64, &str), row: &AuditRow) -> Result<(), ChainError> {
         return Err(ChainError::Changed { position: row.position });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn row(causation_id: Option<Uuid>) -> AuditRow {
+        AuditRow {
+            position: 7,
+            stream_sequence: 12,
+            event_id: Uuid::from_u128(1),
+            event_type: "tool_call_\"x\"".to_owned(),
+            event_version: 2,
+            aggregate_type: "tool_call".to_owned(),
+            aggregate_id: Uuid::from_u128(2),
+            aggregate_sequence: 3,
+            actor: "a\nb\u{1}".to_owned(),
+            occurred_at: DateTime::from_timestamp(1_700_000_000, 5_000).unwrap(),
+            correlation_id: Uuid::from_u128(4),
+            causation_id,
+            data: json!({"b": [1, 0.5], "a": null}),
+            prev_hash: "00".to_owned(),
+            hash: String::new(),
+        }
+    }
+
+    #[test]
+    fn the_hash_is_over_the_canonical_row_without_its_hash() {
+        for causation_id in [None, Some(Uuid::from_u128(9))] {
+            let row = row(causation_id);
+            let mut value = serde_json::to_value(&row).unwrap();
+            value.as_object_mut().unwrap().remove("hash");
+            assert_eq!(row.expected_hash(), canonical::sha256_hex(&value));
+        }
+    }
+
+    #[test]
+    fn a_changed_row_a_gap_and_a_foreign_row_are_told_apart() {
+        let mut first = AuditRow { position: 1, prev_hash: "start".to_owned(), ..row(None) };
+        first.hash = first.expected_hash();
+        assert_eq!(verify((0, "start"), &first), Ok(()));
+        assert_eq!(verify((1, "start"), &first), Err(ChainError::Gap { expected: 2, found: 1 }));
+        assert_eq!(verify((0, "other"), &first), Err(ChainError::Unlinked { position: 1 }));
+        first.actor.push('x');
+        assert_eq!(verify((0, "start"), &first), Err(ChainError::Changed { position: 1 }));
+    }
 }

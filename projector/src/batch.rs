@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Datelike, Utc};
 use serde_json::{Value, json};
-use toolgate_events::{CallId, CallSubject, Envelope, TenantId, ToolCallEvent, audit, audit::AuditRow};
+use toolgate_events::{CallId, CallSubject, Envelope, TenantId, ToolCallEvent, audit, audit::AuditRow, canonical};
 use toolgate_store::Received;
 use uuid::Uuid;
 
@@ -27,6 +27,8 @@ impl Head {
 pub struct Numbered {
     pub tenant_id: TenantId,
     pub row: AuditRow,
+    /// The canonical form of the row's data: what is hashed, and what the database keeps.
+    pub data: String,
     pub traceparent: Option<String>,
     /// The event, or why it could not be understood.
     pub event: Result<ToolCallEvent, String>,
@@ -80,9 +82,10 @@ pub fn number(message: &Received, heads: &mut HashMap<TenantId, Head>) -> Option
         prev_hash: std::mem::take(&mut head.hash),
         hash: String::new(),
     };
-    row.hash = row.expected_hash();
+    let data = canonical::to_string(&row.data);
+    row.hash = row.hash_over(&data);
     *head = Head { position: row.position, hash: row.hash.clone() };
-    Some(Numbered { tenant_id, row, traceparent: envelope.trace_context.map(|trace| trace.traceparent), event })
+    Some(Numbered { tenant_id, row, data, traceparent: envelope.trace_context.map(|trace| trace.traceparent), event })
 }
 
 /// What keeps an envelope from being a row of the audit trail. Only a foreign publisher writes such a thing.
@@ -135,10 +138,7 @@ fn unreadable(message: &Received, tenant_id: TenantId) -> Envelope {
         actor: "unknown".to_owned(),
         occurred_at: DateTime::UNIX_EPOCH,
         trace_context: None,
-        data: Value::Object(serde_json::Map::from_iter([(
-            "bytes".to_owned(),
-            json!(toolgate_events::canonical::hex(&message.payload)),
-        )])),
+        data: Value::Object(serde_json::Map::from_iter([("bytes".to_owned(), json!(canonical::hex(&message.payload)))])),
     }
 }
 

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection};
+use sqlx::{PgConnection, PgPool};
 use toolgate_events::Partition;
 
 /// The first half of every advisory lock this projector takes: "TGPJ" in ASCII.
@@ -10,7 +10,9 @@ const LOCK_CLASS: i32 = 0x5447_504a;
 /// gone. The checkpoint's own guard holds even if two processes think they own one.
 #[derive(Debug)]
 pub struct Ownership {
-    connection: PoolConnection<Postgres>,
+    /// Taken out of the pool for good: dropped, it is closed, and the locks are free. Back in the pool it would go on holding them
+    /// for nobody.
+    connection: PgConnection,
     owned: BTreeSet<Partition>,
 }
 
@@ -18,7 +20,7 @@ impl Ownership {
     /// # Errors
     /// Whatever the database says.
     pub async fn open(database: &PgPool) -> Result<Self, sqlx::Error> {
-        Ok(Self { connection: database.acquire().await?, owned: BTreeSet::new() })
+        Ok(Self { connection: database.acquire().await?.detach(), owned: BTreeSet::new() })
     }
 
     /// Takes every partition that nobody owns; answers with the new ones. Also proves that the locks are still held: a dead
@@ -29,12 +31,11 @@ impl Ownership {
     pub async fn claim(&mut self, partitions: impl Iterator<Item = Partition>) -> Result<Vec<Partition>, sqlx::Error> {
         let missing: Vec<i32> =
             partitions.filter(|partition| !self.owned.contains(partition)).map(|partition| i32::from(partition.0)).collect();
-        let connection: &mut PgConnection = &mut self.connection;
         let claimed: Vec<i32> =
             sqlx::query_scalar("select partition from unnest($2::int[]) as partition where pg_try_advisory_lock($1, partition)")
                 .bind(LOCK_CLASS)
                 .bind(missing)
-                .fetch_all(connection)
+                .fetch_all(&mut self.connection)
                 .await?;
         let claimed: Vec<_> = claimed.into_iter().filter_map(|index| u16::try_from(index).ok().map(Partition)).collect();
         self.owned.extend(&claimed);
@@ -43,7 +44,7 @@ impl Ownership {
 
     /// Gives everything up, by closing the connection that holds it.
     pub async fn release(self) {
-        if let Err(error) = sqlx::Connection::close(self.connection.detach()).await {
+        if let Err(error) = sqlx::Connection::close(self.connection).await {
             tracing::debug!(error = %error, "the ownership connection was already gone");
         }
     }

@@ -67,8 +67,9 @@ struct Held {
 
 /// Handles one delivery, keeping it alive meanwhile. Whatever happens, the message is acknowledged or comes again.
 pub async fn handle(context: &Context, lane: &Lane, running: &Semaphore, delivery: Delivery) {
-    let mut heartbeat = tokio::time::interval(context.ack_wait / 3);
-    heartbeat.tick().await;
+    // The first beat is a period away: one that is due at once would still cost the call the timer's next millisecond or two.
+    let period = context.ack_wait / 3;
+    let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
     let mut work = std::pin::pin!(work(context, lane, running, &delivery));
     let done = loop {
         tokio::select! {
@@ -89,7 +90,6 @@ pub async fn handle(context: &Context, lane: &Lane, running: &Semaphore, deliver
 async fn work(context: &Context, lane: &Lane, running: &Semaphore, delivery: &Delivery) -> Result<(), Abandoned> {
     let held = match read(delivery) {
         Ok(Some(held)) => held,
-        // Claims and outcomes pass by on the same lane; they are nobody's work.
         Ok(None) => return Ok(()),
         Err(reason) => return park(context, lane, delivery, &reason).await,
     };

@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use futures::{StreamExt, future, stream::BoxStream};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use toolgate_events::Lane;
+use toolgate_events::{Lane, ToolCallEvent};
 use toolgate_store::{ConsumeError, Delivery};
 
 use crate::{
@@ -49,6 +49,11 @@ impl Worker {
             let running = Arc::new(Semaphore::new(self.concurrency));
             async move {
                 while let Some(Some(delivery)) = shutdown.run_until_cancelled(deliveries.next()).await {
+                    // Claims and outcomes pass by on the same lane; they are nobody's work.
+                    if delivery.is_other_than(ToolCallEvent::REQUESTED) {
+                        delivery.ack().await;
+                        continue;
+                    }
                     let in_flight = context.metrics.in_flight(lane.as_str());
                     let (context, running, lane) = (Arc::clone(&context), Arc::clone(&running), lane.clone());
                     calls.spawn(async move {

@@ -3,6 +3,7 @@
 //! A contract is the one description of a tool. The API validates against it, the worker runs by it, `GET /v1/tools` shows it.
 
 mod document_render;
+mod knowledge_get;
 mod knowledge_search;
 mod knowledge_upsert;
 mod task_create;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use document_render::{DocumentFormat, DocumentRenderInput, DocumentRenderOutput};
+pub use knowledge_get::{KnowledgeGetInput, KnowledgeGetOutput};
 pub use knowledge_search::{KnowledgeFilters, KnowledgeHit, KnowledgeSearchInput, KnowledgeSearchOutput};
 pub use knowledge_upsert::{KnowledgeUpsertInput, KnowledgeUpsertOutput, SEARCH_CONFIGS, search_config};
 pub use task_create::{TaskCreateInput, TaskCreateOutput};
@@ -25,7 +27,13 @@ pub const FIRST_VERSION: u32 = 1;
 
 /// The registry: one line a tool.
 static CONTRACTS: LazyLock<Vec<Contract>> = LazyLock::new(|| {
-    vec![knowledge_upsert::contract(), knowledge_search::contract(), document_render::contract(), task_create::contract()]
+    vec![
+        knowledge_upsert::contract(),
+        knowledge_search::contract(),
+        knowledge_get::contract(),
+        document_render::contract(),
+        task_create::contract(),
+    ]
 });
 
 /// What running a tool does to the world.

@@ -14,6 +14,8 @@ use toolgate_events::{CallSubject, Envelope};
 
 use crate::{LoadError, Log, announce::ReplyTo};
 
+/// The CloudEvents attribute that holds `<event type>.v<version>`.
+pub(crate) const EVENT_TYPE: &str = "ce-type";
 /// "Wrong last sequence" on a stream with one replica.
 const WRONG_LAST_SEQUENCE: u64 = 10071;
 /// The same on a replicated stream.
@@ -155,7 +157,7 @@ fn headers(envelope: &Envelope, reply_to: Option<&ReplyTo>) -> HeaderMap {
     headers.insert("ce-specversion", "1.0");
     headers.insert("ce-id", envelope.event_id.to_string());
     headers.insert("ce-source", "/toolgate");
-    headers.insert("ce-type", format!("{}.v{}", envelope.event_type, envelope.event_version));
+    headers.insert(EVENT_TYPE, format!("{}.v{}", envelope.event_type, envelope.event_version));
     if let Some(trace) = &envelope.trace_context {
         headers.insert("traceparent", trace.traceparent.as_str());
     }

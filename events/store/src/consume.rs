@@ -8,10 +8,12 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use toolgate_events::{Lane, Partition};
 
-use crate::{Log, announce::ReplyTo, log::SETUP_CONCURRENCY};
+use crate::{Log, announce::ReplyTo, append::EVENT_TYPE, log::SETUP_CONCURRENCY};
 
 /// Messages fetched ahead, per partition and lane.
 const FETCH_AHEAD: usize = 32;
+/// Messages a projection's reader fetches ahead, per partition.
+const READ_AHEAD: i64 = 200;
 /// Before a broken consumer is set up again.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
 
@@ -48,6 +50,12 @@ impl Delivery {
     /// Where the caller waits for the outcome, if one does.
     pub fn reply_to(&self) -> Option<ReplyTo> {
         ReplyTo::parse(self.message.headers.as_ref()?.get(ReplyTo::HEADER)?.as_str())
+    }
+
+    /// Whether the headers say that this is an event of another type, so that its body need not be read.
+    pub fn is_other_than(&self, event_type: &str) -> bool {
+        let said = self.message.headers.as_ref().and_then(|headers| headers.get(EVENT_TYPE));
+        said.is_some_and(|said| said.as_str().rsplit_once(".v").is_some_and(|(said, _)| said != event_type))
     }
 
     /// The work is done and recorded. A lost acknowledgement only brings the message again.
@@ -129,6 +137,7 @@ impl Log {
     /// [`ConsumeError`]
     pub async fn read_after(&self, partition: Partition, stream_sequence: u64) -> Result<LogReader, ConsumeError> {
         let config = pull::OrderedConfig {
+            max_batch: READ_AHEAD,
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: stream_sequence + 1 },
             ..Default::default()
         };

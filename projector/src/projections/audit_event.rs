@@ -1,5 +1,4 @@
 use sqlx::PgConnection;
-use toolgate_events::canonical;
 
 use super::signed;
 use crate::batch::Numbered;
@@ -33,7 +32,7 @@ pub async fn project(transaction: &mut PgConnection, events: &[Numbered]) -> Res
     .bind(column!(|event| event.row.occurred_at))
     .bind(column!(|event| event.row.correlation_id))
     .bind(column!(|event| event.row.causation_id))
-    .bind(column!(|event| canonical::to_string(&event.row.data)))
+    .bind(column!(|event| event.data.as_str()))
     .bind(column!(|event| event.traceparent.as_deref()))
     .bind(column!(|event| event.row.prev_hash.as_str()))
     .bind(column!(|event| event.row.hash.as_str()))

@@ -27,38 +27,36 @@ fn moved(mut event: Value, subject: &CallSubject) -> Value {
     event
 }
 
+/// Makes what no release of toolgate has written.
+type Strange = fn(&CallSubject) -> Vec<u8>;
+
 #[tokio::test]
 async fn what_cannot_be_read_is_recorded_parked_and_passed_by() {
     let app = TestApp::start().await;
     let client = app.admin();
-    let unknown_type = |subject: &CallSubject| {
-        let mut event = moved(golden("tool_call_requested.v2"), subject);
-        event["event_type"] = json!("tool_call_teleported");
-        event.to_string().into_bytes()
-    };
-    let newer_version = |subject: &CallSubject| {
-        let mut event = moved(golden("tool_call_requested.v2"), subject);
-        event["event_version"] = json!(99);
-        event.to_string().into_bytes()
-    };
-    let wrong_data = |subject: &CallSubject| {
-        let mut event = moved(golden("tool_call_requested.v2"), subject);
-        event["data"] = json!({"tool": 5, "number": 1e300});
-        event.to_string().into_bytes()
-    };
-    let anothers_tenant = |_: &CallSubject| golden("tool_call_requested.v2").to_string().into_bytes();
-    let garbage = |_: &CallSubject| b"\xff\x00 no json\r\n".to_vec();
-    let empty = |_: &CallSubject| Vec::new();
-    let strangers: [(&str, &dyn Fn(&CallSubject) -> Vec<u8>); 6] = [
-        ("tool_call_teleported", &unknown_type),
-        ("tool_call_requested", &newer_version),
-        ("tool_call_requested", &wrong_data),
-        ("unreadable", &anothers_tenant),
-        ("unreadable", &garbage),
-        ("unreadable", &empty),
+    let strangers: [(&str, Strange); 6] = [
+        ("tool_call_teleported", |subject| {
+            let mut event = moved(golden("tool_call_requested.v2"), subject);
+            event["event_type"] = json!("tool_call_teleported");
+            event.to_string().into_bytes()
+        }),
+        ("tool_call_requested", |subject| {
+            let mut event = moved(golden("tool_call_requested.v2"), subject);
+            event["event_version"] = json!(99);
+            event.to_string().into_bytes()
+        }),
+        ("tool_call_requested", |subject| {
+            let mut event = moved(golden("tool_call_requested.v2"), subject);
+            event["data"] = json!({"tool": 5, "number": 1e300});
+            event.to_string().into_bytes()
+        }),
+        // Another tenant's, by its own word.
+        ("unreadable", |_| golden("tool_call_requested.v2").to_string().into_bytes()),
+        ("unreadable", |_| b"\xff\x00 no json\r\n".to_vec()),
+        ("unreadable", |_| Vec::new()),
     ];
     let mut subjects = Vec::new();
-    for (_, make) in &strangers {
+    for (_, make) in strangers {
         let subject = new_subject(&client);
         publish_raw(&app.stack.connections.nats, &subject.to_string(), &make(&subject)).await;
         subjects.push(subject.to_string());

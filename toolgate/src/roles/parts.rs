@@ -30,11 +30,7 @@ pub struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    pub async fn open(
-        context: &'a Context,
-        dev_issuer: Option<&'a DevIssuer>,
-        violations: Violations,
-    ) -> Result<Self, Error> {
+    pub async fn open(context: &'a Context, dev_issuer: Option<&'a DevIssuer>, violations: Violations) -> Result<Self, Error> {
         let settings = &context.settings;
         let options = LogOptions { partitions: settings.partitions, max_bytes: settings.log_max_bytes, replicas: 1 };
         let log = Log::open(context.connections.nats.expose_secret(), &options).await?;

@@ -1,6 +1,7 @@
 //! One file per tool. An adapter is given the call and an environment; the registry below is one line a tool.
 
 mod document_render;
+mod knowledge_get;
 mod knowledge_search;
 mod knowledge_upsert;
 mod markdown;
@@ -21,6 +22,7 @@ pub fn find(tool: &str) -> Option<Adapter> {
     Some(match tool {
         "knowledge.upsert" => |call, environment| Box::pin(knowledge_upsert::run(call, environment)),
         "knowledge.search" => |call, environment| Box::pin(knowledge_search::run(call, environment)),
+        "knowledge.get" => |call, environment| Box::pin(knowledge_get::run(call, environment)),
         "document.render" => |call, environment| Box::pin(document_render::run(call, environment)),
         "task.create" => |call, environment| Box::pin(task_create::run(call, environment)),
         _ => return None,
@@ -42,6 +44,9 @@ pub enum ToolError {
     /// The arguments do not fit what the adapter can do: recorded, never retried.
     #[error("{0}")]
     InvalidArguments(String),
+    /// What the call names does not exist: recorded, never retried.
+    #[error("{0}")]
+    NotFound(&'static str),
     /// toolgate's own database or log is away: the call waits for it, since nobody else could do better.
     #[error("{0}")]
     Infrastructure(String),
@@ -66,6 +71,7 @@ impl ToolError {
     pub fn record(&self) -> CallError {
         let (kind, title) = match self {
             Self::InvalidArguments(_) => ("urn:toolgate:tool:invalid-arguments", "The tool cannot work with these arguments"),
+            Self::NotFound(_) => ("urn:toolgate:tool:not-found", "The tool found nothing under that name"),
             Self::Infrastructure(_) => ("urn:toolgate:tool:unavailable", "The tool could not be run"),
             Self::Answer(_) => ("urn:toolgate:tool:invalid-answer", "The tool's answer cannot be recorded"),
         };

@@ -81,7 +81,7 @@ async fn an_export_is_the_list_line_by_line() {
     let expected: Vec<_> = rows
         .into_iter()
         .filter(|row| row["event_type"] == "tool_call_requested")
-        .filter(|row| positions(&[row.clone()])[0] > 7)
+        .filter(|row| positions(std::slice::from_ref(row))[0] > 7)
         .collect();
     assert_eq!(part, expected);
 }
