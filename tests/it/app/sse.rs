@@ -35,23 +35,30 @@ impl Sse {
 
     /// The next frame of any kind, or `None` at the end.
     pub async fn frame(&mut self) -> Option<Frame> {
+        timeout(PATIENCE, self.read_frame()).await.expect("no frame came in time")
+    }
+
+    /// The next frame that carries an event, or `None` at the end. Heartbeats do not prolong the wait.
+    pub async fn event(&mut self) -> Option<Frame> {
+        let event = async {
+            loop {
+                let frame = self.read_frame().await?;
+                if frame.event.is_some() {
+                    return Some(frame);
+                }
+            }
+        };
+        timeout(PATIENCE, event).await.expect("no event came in time")
+    }
+
+    async fn read_frame(&mut self) -> Option<Frame> {
         loop {
             if let Some(end) = self.unread.windows(2).position(|pair| pair == b"\n\n") {
                 let text: Vec<u8> = self.unread.drain(..end + 2).collect();
                 return Some(parse(std::str::from_utf8(&text).unwrap()));
             }
-            let chunk = timeout(PATIENCE, self.response.chunk()).await.expect("no frame came in time").unwrap()?;
+            let chunk = self.response.chunk().await.unwrap()?;
             self.unread.extend_from_slice(&chunk);
-        }
-    }
-
-    /// The next frame that carries an event, or `None` at the end.
-    pub async fn event(&mut self) -> Option<Frame> {
-        loop {
-            let frame = self.frame().await?;
-            if frame.event.is_some() {
-                return Some(frame);
-            }
         }
     }
 
