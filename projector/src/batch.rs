@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Datelike, Utc};
 use serde_json::{Value, json};
-use toolgate_events::{CallId, CallSubject, Envelope, TenantId, ToolCallEvent, audit, audit::AuditRow, canonical};
+use toolgate_events::{CallId, CallSubject, Envelope, Partition, TenantId, ToolCallEvent, audit, audit::AuditRow, canonical};
 use toolgate_store::Received;
 use uuid::Uuid;
 
@@ -13,12 +13,14 @@ use uuid::Uuid;
 pub struct Head {
     pub position: u64,
     pub hash: String,
+    /// Of the event at that position: what is not newer has its row already.
+    pub stream_sequence: u64,
 }
 
 impl Head {
     /// Before a tenant's first event.
     pub fn genesis(tenant: TenantId) -> Self {
-        Self { position: 0, hash: audit::genesis_hash(tenant) }
+        Self { position: 0, hash: audit::genesis_hash(tenant), stream_sequence: 0 }
     }
 }
 
@@ -44,10 +46,14 @@ impl Numbered {
     }
 }
 
-/// Numbers and chains a message, moving its tenant's head on. `None` for a message no tenant can be found for.
-pub fn number(message: &Received, heads: &mut HashMap<TenantId, Head>) -> Option<Numbered> {
-    let tenant_id = tenant_of(message)?;
+/// Numbers and chains a message, moving its tenant's head on. `None` for a message that belongs to no tenant, and for one that has
+/// its position already: history is numbered once, wherever a checkpoint may have been moved to.
+pub fn number(message: &Received, partitions: u16, heads: &mut HashMap<TenantId, Head>) -> Option<Numbered> {
+    let tenant_id = tenant_of(message, partitions)?;
     let head = heads.entry(tenant_id).or_insert_with(|| Head::genesis(tenant_id));
+    if message.stream_sequence <= head.stream_sequence {
+        return None;
+    }
     let read = Envelope::decode(&message.payload).map_err(|error| error.to_string()).and_then(|envelope| {
         match flaw(&envelope, tenant_id) {
             None => Ok(envelope),
@@ -84,7 +90,7 @@ pub fn number(message: &Received, heads: &mut HashMap<TenantId, Head>) -> Option
     };
     let data = canonical::to_string(&row.data);
     row.hash = row.hash_over(&data);
-    *head = Head { position: row.position, hash: row.hash.clone() };
+    *head = Head { position: row.position, hash: row.hash.clone(), stream_sequence: row.stream_sequence };
     Some(Numbered { tenant_id, row, data, traceparent: envelope.trace_context.map(|trace| trace.traceparent), event })
 }
 
@@ -114,9 +120,10 @@ fn contains_nul(value: &Value) -> bool {
     }
 }
 
-/// The tenant of a message, by its subject.
-pub fn tenant_of(message: &Received) -> Option<TenantId> {
-    message.subject.split('.').nth(2)?.parse().ok()
+/// The tenant of a message, by its subject. A tenant lives in one partition; what is found in another is nobody's.
+pub fn tenant_of(message: &Received, partitions: u16) -> Option<TenantId> {
+    let tenant = message.subject.split('.').nth(2)?.parse().ok()?;
+    (Partition::of(tenant, partitions) == message.partition).then_some(tenant)
 }
 
 /// A stand-in for bytes that are no envelope: the trail shows them as they are, in hexadecimal. Everything in it follows from the
@@ -145,7 +152,6 @@ fn unreadable(message: &Received, tenant_id: TenantId) -> Envelope {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use toolgate_events::Partition;
 
     use super::*;
 
@@ -161,7 +167,7 @@ mod tests {
     #[test]
     fn positions_are_gapless_per_tenant_and_chained() {
         let mut heads = HashMap::new();
-        let rows: Vec<_> = (1..=4).map(|n| number(&message(n, u128::from(n % 2), b"not json"), &mut heads).unwrap()).collect();
+        let rows: Vec<_> = (1..=4).map(|n| number(&message(n, u128::from(n % 2), b"not json"), 1, &mut heads).unwrap()).collect();
         for (tenant, indexes) in [(1, [0, 2]), (0, [1, 3])] {
             let tenant = TenantId(Uuid::from_u128(tenant));
             let genesis = audit::genesis_hash(tenant);
@@ -173,8 +179,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_numbered_alike_every_time() {
-        let once = number(&message(7, 1, b"\xff\x00"), &mut HashMap::new()).unwrap();
-        let again = number(&message(7, 1, b"\xff\x00"), &mut HashMap::new()).unwrap();
+        let once = number(&message(7, 1, b"\xff\x00"), 1, &mut HashMap::new()).unwrap();
+        let again = number(&message(7, 1, b"\xff\x00"), 1, &mut HashMap::new()).unwrap();
         assert!(once.event.is_err());
         assert_eq!(once.row, again.row);
         assert_eq!(once.row.data, json!({"bytes": "ff00"}));
@@ -192,7 +198,7 @@ mod tests {
             let mut envelope = envelope.clone();
             *envelope.pointer_mut(path).unwrap() = value;
             let payload = Bytes::from(serde_json::to_vec(&envelope).unwrap());
-            number(&Received { payload, ..message(1, 1, b"") }, &mut HashMap::new()).unwrap()
+            number(&Received { payload, ..message(1, 1, b"") }, 1, &mut HashMap::new()).unwrap()
         };
         assert!(numbered("/actor", json!("w")).event.is_ok());
         for (path, value) in [
@@ -209,8 +215,20 @@ mod tests {
     }
 
     #[test]
+    fn what_has_a_position_gets_no_second_one_and_a_stray_gets_none() {
+        let mut heads = HashMap::new();
+        assert!(number(&message(5, 1, b"x"), 1, &mut heads).is_some());
+        assert!(number(&message(5, 1, b"x"), 1, &mut heads).is_none());
+        assert!(number(&message(4, 1, b"x"), 1, &mut heads).is_none());
+        assert_eq!(number(&message(6, 1, b"x"), 1, &mut heads).unwrap().row.position, 2);
+        let elsewhere = (0..16).map(Partition).find(|partition| *partition != Partition::of(TenantId(Uuid::from_u128(1)), 16));
+        let stray = Received { partition: elsewhere.unwrap(), ..message(7, 1, b"x") };
+        assert!(number(&stray, 16, &mut heads).is_none());
+    }
+
+    #[test]
     fn a_subject_without_a_tenant_has_no_place() {
         let stray = Received { subject: "ev.00.x".to_owned(), ..message(1, 1, b"{}") };
-        assert!(number(&stray, &mut HashMap::new()).is_none());
+        assert!(number(&stray, 1, &mut HashMap::new()).is_none());
     }
 }

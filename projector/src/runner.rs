@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, future::join_all, stream::SelectAll};
+use futures::{FutureExt, StreamExt, future::join_all, stream::SelectAll};
 use prometheus_client::registry::Registry;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -172,6 +172,15 @@ impl Projector {
     async fn gather(&self, run: &mut Run, first: Received) -> Result<Vec<Received>, Broken> {
         let mut bytes = first.payload.len();
         let mut messages = vec![first];
+        // A lone event is projected at once; where there is a second, there will be a third.
+        match run.readers.next().now_or_never() {
+            Some(Some(message)) => {
+                let message = message?;
+                bytes += message.payload.len();
+                messages.push(message);
+            }
+            Some(None) | None => return Ok(messages),
+        }
         let linger = (run.last_commit * LINGER_PER_COMMIT).clamp(SHORTEST_LINGER, LONGEST_LINGER);
         let deadline = Instant::now() + linger;
         while messages.len() < self.options.batch_size && bytes < MAX_BATCH_BYTES {
@@ -208,12 +217,14 @@ impl Projector {
                 halted.push((message.partition, mismatch));
                 continue;
             }
-            let event = batch::number(message, &mut run.heads);
+            let event = batch::number(message, self.environment.log.partitions(), &mut run.heads);
             let readable = event.as_ref().filter(|event| event.event.is_ok());
             *upto = Checkpoint { stream_sequence: expected, event_id: readable.map(|event| event.row.event_id) };
             match event {
                 Some(event) => events.push(event),
-                None => tracing::error!(subject = message.subject, "a message of no tenant was passed over"),
+                None => {
+                    tracing::error!(subject = message.subject, "a message without a place in a tenant's history was passed over")
+                }
             }
         }
         moves.retain(|_, (since, upto)| since.stream_sequence < upto.stream_sequence);
@@ -251,9 +262,10 @@ impl Projector {
     }
 
     async fn load_heads(&self, heads: &mut HashMap<TenantId, Head>, messages: &[Received]) -> Result<(), sqlx::Error> {
+        let partitions = self.environment.log.partitions();
         let mut unknown: Vec<_> = messages
             .iter()
-            .filter_map(batch::tenant_of)
+            .filter_map(|message| batch::tenant_of(message, partitions))
             .filter(|tenant| !heads.contains_key(tenant))
             .map(|tenant| tenant.0)
             .collect();
@@ -262,18 +274,20 @@ impl Projector {
         }
         unknown.sort_unstable();
         unknown.dedup();
-        let rows: Vec<(uuid::Uuid, i64, String)> = sqlx::query_as(
-            "select t.tenant_id, head.position, head.hash
+        let rows: Vec<(uuid::Uuid, i64, String, i64)> = sqlx::query_as(
+            "select t.tenant_id, head.position, head.hash, head.stream_sequence
              from unnest($1::uuid[]) as t (tenant_id)
              cross join lateral (
-                 select position, hash from audit_event a where a.tenant_id = t.tenant_id order by position desc limit 1
+                 select position, hash, stream_sequence from audit_event a where a.tenant_id = t.tenant_id order by position desc limit 1
              ) head",
         )
         .bind(unknown)
         .fetch_all(&self.environment.database)
         .await?;
-        heads.extend(rows.into_iter().map(|(tenant, position, hash)| {
-            (TenantId(tenant), Head { position: u64::try_from(position).unwrap_or_default(), hash })
+        let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
+        heads.extend(rows.into_iter().map(|(tenant, position, hash, stream_sequence)| {
+            let head = Head { position: unsigned(position), hash, stream_sequence: unsigned(stream_sequence) };
+            (TenantId(tenant), head)
         }));
         Ok(())
     }

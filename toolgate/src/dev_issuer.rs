@@ -13,7 +13,10 @@ use jsonwebtoken::{
 use serde_json::{Map, Value, json};
 use uuid::{Uuid, uuid};
 
-use crate::services::{self, write_private};
+use crate::{
+    services::{self, write_private},
+    settings::Settings,
+};
 
 /// The tenant that `up` loads its demonstration data into; `--tenant demo` means it.
 pub const DEMO_TENANT: Uuid = uuid!("6f9619ff-8b86-5d01-b42d-00cf4fc964ff");
@@ -70,12 +73,12 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// The claims of a token of the development issuer that begins now.
+    /// The claims of a token that begins now, for a gateway with these settings.
     #[expect(clippy::disallowed_methods, reason = "a token is where time and an id begin")]
-    pub fn lasting(subject: &str, tenant: Uuid, roles: &[&str], lifetime: Duration) -> Self {
+    pub fn lasting(settings: &Settings, subject: &str, tenant: Uuid, roles: &[&str], lifetime: Duration) -> Self {
         Self {
-            issuer: "toolgate-dev".to_owned(),
-            audience: "toolgate".to_owned(),
+            issuer: settings.issuer.clone(),
+            audience: settings.audience.clone(),
             subject: subject.to_owned(),
             tenant,
             roles: roles.iter().map(|&role| role.to_owned()).collect(),

@@ -25,6 +25,8 @@ use crate::{
 
 /// How long one append is tried before the worker looks around again.
 const APPEND_PATIENCE: Duration = Duration::from_secs(5);
+/// The longest time between two signs of life.
+const LONGEST_BEAT: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -68,7 +70,8 @@ struct Held {
 /// Handles one delivery, keeping it alive meanwhile. Whatever happens, the message is acknowledged or comes again.
 pub async fn handle(context: &Context, lane: &Lane, running: &Semaphore, delivery: Delivery) {
     // The first beat is a period away: one that is due at once would still cost the call the timer's next millisecond or two.
-    let period = context.ack_wait / 3;
+    // The broker's patience may be another worker's setting, so a short one is kept in any case.
+    let period = (context.ack_wait / 3).min(LONGEST_BEAT);
     let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
     let mut work = std::pin::pin!(work(context, lane, running, &delivery));
     let done = loop {
@@ -80,6 +83,7 @@ pub async fn handle(context: &Context, lane: &Lane, running: &Semaphore, deliver
     match done {
         Ok(()) => delivery.ack().await,
         Err(Abandoned::ClaimLost) => {}
+        Err(Abandoned::Shutdown) => delivery.retry_after(Duration::ZERO).await,
         Err(reason) => {
             tracing::warn!(reason = %reason, subject = delivery.subject(), "call left for a later delivery");
             delivery.retry_after(Duration::from_secs(1)).await;
@@ -93,7 +97,10 @@ async fn work(context: &Context, lane: &Lane, running: &Semaphore, delivery: &De
         Ok(None) => return Ok(()),
         Err(reason) => return park(context, lane, delivery, &reason).await,
     };
-    let Ok(_permit) = running.acquire().await else { return Err(Abandoned::Shutdown) };
+    // What has not begun when the worker is told to stop is better begun by another.
+    let Some(Ok(_permit)) = context.shutdown.run_until_cancelled(running.acquire()).await else {
+        return Err(Abandoned::Shutdown);
+    };
     if delivery.delivered > 1 {
         context.metrics.redelivered(lane.as_str());
         let recorded = context.environment.log.load(&held.subject).await?;
@@ -174,12 +181,11 @@ enum Claim {
     Finished,
 }
 
-/// Only an effectful call pays for a durable claim. The others are counted by their deliveries.
+/// Only an effectful call pays for a durable claim, and any call that came again: how often a message was delivered says nothing
+/// about how often it was run, since a worker may die with calls it never got to.
 async fn claim(context: &Context, contract: &Contract, delivery: &Delivery, held: &mut Held) -> Result<Claim, Abandoned> {
-    let delivered = u32::try_from(delivery.delivered).unwrap_or(u32::MAX);
-    if contract.side_effects != SideEffects::Effectful {
-        let exhausted = delivered > contract.max_attempts;
-        return Ok(if exhausted { Claim::Exhausted(contract.max_attempts) } else { Claim::Run(delivered) });
+    if contract.side_effects != SideEffects::Effectful && delivery.delivered == 1 {
+        return Ok(Claim::Run(1));
     }
     loop {
         let worker = context.name.clone();
@@ -229,7 +235,12 @@ async fn attempt_until_answered(
                 }
                 pause = (pause * 2).min(LAST_PAUSE);
             }
-            Ok(Err(error)) => return Ok(Err(error.record())),
+            Ok(Err(error)) => {
+                if let ToolError::Internal(reason) = &error {
+                    tracing::error!(reason, call_id = %call.call_id, "an adapter failed by its own fault");
+                }
+                return Ok(Err(error.record()));
+            }
             Err(_) => {
                 let detail = format!("no answer within {} ms", timeout.as_millis());
                 return Ok(Err(problem("timeout", "The tool did not answer in time", &detail)));
@@ -267,7 +278,7 @@ async fn record(
                 announce(context, delivery, &held.subject, held.last_sequence, payload).await;
                 return Ok(());
             }
-            Err(Abandoned::Append(AppendError::Conflict)) => held.reload(context).await?,
+            Err(Abandoned::Append(AppendError::Conflict)) => held.reload_until_answered(context).await?,
             Err(Abandoned::Append(AppendError::TooLarge)) => {
                 let attempt = outcome.as_ref().map_or_else(|(attempt, _)| *attempt, |(attempt, _)| *attempt);
                 outcome = Err((attempt, problem("result-too-large", "The result is too large to record", "ask for less")));
@@ -328,6 +339,20 @@ impl Held {
     async fn reload(&mut self, context: &Context) -> Result<(), Abandoned> {
         let recorded = context.environment.log.load(&self.subject).await?;
         *self = Self::of(self.subject.clone(), &recorded)?;
+        Ok(())
+    }
+
+    /// After the effect: an answer that could not be recorded must not be lost to a log that cannot be read for a moment.
+    async fn reload_until_answered(&mut self, context: &Context) -> Result<(), Abandoned> {
+        while let Err(error) = self.reload(context).await {
+            if !matches!(error, Abandoned::Load(LoadError::Unavailable(_))) {
+                return Err(error);
+            }
+            tracing::warn!(error = %error, subject = %self.subject, "an outcome could not be recorded yet");
+            if context.shutdown.run_until_cancelled(tokio::time::sleep(LAST_PAUSE)).await.is_none() {
+                return Err(Abandoned::Shutdown);
+            }
+        }
         Ok(())
     }
 

@@ -12,9 +12,6 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Messages one lane may hold per partition, waiting or running: what is held is kept alive, what is not stays with the broker.
-const HELD_PER_PARTITION: u32 = 64;
-
 /// A process's worker: one stream of calls per lane.
 pub struct Worker {
     lanes: Vec<LaneStream>,
@@ -30,8 +27,10 @@ struct LaneStream {
 impl Worker {
     pub(crate) async fn new(environment: Environment, options: Options, metrics: Metrics) -> Result<Self, ConsumeError> {
         let log = &environment.log;
+        // One tenant alone may keep a lane busy, and not more than that waits here: the rest stays with the broker.
+        let held_per_partition = u32::try_from(options.lane_concurrency).unwrap_or(u32::MAX);
         let lanes = future::try_join_all(options.lanes.iter().map(|lane| async move {
-            let deliveries = log.consume_lane(lane, options.ack_wait, HELD_PER_PARTITION).await?.boxed();
+            let deliveries = log.consume_lane(lane, options.ack_wait, held_per_partition).await?.boxed();
             Ok::<_, ConsumeError>(LaneStream { lane: lane.clone(), deliveries })
         }))
         .await?;

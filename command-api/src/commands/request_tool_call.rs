@@ -51,7 +51,7 @@ pub async fn handle(state: &State, command: RequestToolCall) -> Result<Accepted,
     if let Some((deadline, waiting)) = waiting
         && !accepted.state.is_final()
     {
-        let sequence = wait_for_outcome(state, &subject, waiting, deadline, &mut accepted.state).await?;
+        let sequence = wait_for_outcome(state, &subject, waiting, deadline, &mut accepted.state).await;
         if let (Some(sequence), Some(mut following)) = (sequence, following) {
             // A caller who waited for an upsert expects the next search to find it. The outcome stands either way.
             let patience = deadline.min(Instant::now() + PROJECTION_PATIENCE);
@@ -107,30 +107,38 @@ async fn wait_for_outcome(
     mut waiting: WaitForReply,
     deadline: Instant,
     known: &mut CallState,
-) -> Result<Option<u64>, Error> {
+) -> Option<u64> {
     let mut pause = FIRST_LOOK;
     loop {
         let look = Instant::now() + pause;
         tokio::select! {
             announced = timeout_at(deadline.min(look), waiting.outcome()) => {
-                if let Ok(announced) = announced {
-                    let envelope = Envelope::decode(&announced.envelope)?;
-                    known.call.evolve(envelope.event()?);
+                // What cannot be read here is read from the log below.
+                if let Ok(announced) = announced
+                    && let Ok(envelope) = Envelope::decode(&announced.envelope)
+                    && let Ok(event) = envelope.event()
+                {
+                    known.call.evolve(event);
                     known.finished_at = Some(envelope.occurred_at);
-                    return Ok(Some(announced.stream_sequence));
+                    return Some(announced.stream_sequence);
                 }
             }
             () = sleep_until(deadline) => {}
         }
-        let recorded = state.log.load(subject).await?;
-        if let Some(current) = CallState::of(&recorded)? {
-            *known = current;
-        }
-        if known.is_final() {
-            return Ok(recorded.last().map(|last| last.stream_sequence));
+        // The call is accepted: a log that cannot be read for a moment delays its answer and does not turn it into an error.
+        match state.log.load(subject).await {
+            Ok(recorded) => {
+                if let Ok(Some(current)) = CallState::of(&recorded) {
+                    *known = current;
+                }
+                if known.is_final() {
+                    return recorded.last().map(|last| last.stream_sequence);
+                }
+            }
+            Err(error) => tracing::warn!(error = %error, subject = %subject, "the log could not be read while waiting"),
         }
         if Instant::now() >= deadline {
-            return Ok(None);
+            return None;
         }
         pause = (pause * 2).min(LAST_LOOK);
     }

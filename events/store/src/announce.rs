@@ -110,9 +110,13 @@ impl Replies {
 impl WaitForReply {
     /// The outcome as it was appended. Pends for ever when the announcement is lost.
     pub async fn outcome(&mut self) -> AnnouncedOutcome {
-        match self.receiver.recv().await {
-            Ok(outcome) => outcome,
-            Err(_) => std::future::pending().await,
+        loop {
+            match self.receiver.recv().await {
+                Ok(outcome) => return outcome,
+                // The same outcome was announced twice: the later one is as good.
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
+            }
         }
     }
 }

@@ -3,7 +3,7 @@ use sqlx::PgConnection;
 use super::signed;
 use crate::batch::Numbered;
 
-/// Every event, one row each.
+/// Every event, one row each. A position that is taken is an error: the trail must never quietly leave a row out.
 pub async fn project(transaction: &mut PgConnection, events: &[Numbered]) -> Result<(), sqlx::Error> {
     macro_rules! column {
         ($value:expr) => {
@@ -16,8 +16,7 @@ pub async fn project(transaction: &mut PgConnection, events: &[Numbered]) -> Res
          select a, b, c, d, e, f, g, h, i, j, k, l, m, n::json, o, p, q
          from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::uuid[], $5::text[], $6::int[], $7::text[], $8::uuid[],
              $9::bigint[], $10::text[], $11::timestamptz[], $12::uuid[], $13::uuid[], $14::text[], $15::text[], $16::text[],
-             $17::text[]) as n (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q)
-         on conflict do nothing",
+             $17::text[]) as n (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q)",
     )
     .bind(column!(|event| event.tenant_id.0))
     .bind(column!(|event| signed(event.row.position)))

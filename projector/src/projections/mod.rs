@@ -23,9 +23,9 @@ use crate::batch::Numbered;
 /// Whatever the database says; the transaction must then be given up.
 pub async fn project(transaction: &mut PgConnection, events: &[Numbered]) -> Result<u64, sqlx::Error> {
     audit_event::project(transaction, events).await?;
-    tool_call::project(transaction, events).await?;
-    let outcomes = outcomes(transaction, events).await?;
     let mut parked = parked_event::Reasons::of(events);
+    tool_calls(transaction, events, &mut parked).await?;
+    let outcomes = outcomes(transaction, events).await?;
     task::project(transaction, &outcomes, &mut parked).await?;
     document::project(transaction, &outcomes, &mut parked).await?;
     knowledge_document::project(transaction, &outcomes, &mut parked).await?;
@@ -50,6 +50,32 @@ impl Outcome<'_> {
     fn position(&self) -> i64 {
         signed(self.at.row.position)
     }
+}
+
+/// The calls of a whole batch at once; where the database cannot hold one of them, event by event, and that one is set aside.
+async fn tool_calls(
+    transaction: &mut PgConnection,
+    events: &[Numbered],
+    parked: &mut parked_event::Reasons,
+) -> Result<(), sqlx::Error> {
+    let mut savepoint = sqlx::Connection::begin(&mut *transaction).await?;
+    match tool_call::project(&mut savepoint, events).await {
+        Ok(()) => return savepoint.commit().await,
+        Err(sqlx::Error::Database(error)) if is_the_rows_fault(error.code().as_deref()) => savepoint.rollback().await?,
+        Err(error) => return Err(error),
+    }
+    for event in events {
+        let mut savepoint = sqlx::Connection::begin(&mut *transaction).await?;
+        match tool_call::project(&mut savepoint, std::slice::from_ref(event)).await {
+            Ok(()) => savepoint.commit().await?,
+            Err(sqlx::Error::Database(error)) if is_the_rows_fault(error.code().as_deref()) => {
+                savepoint.rollback().await?;
+                parked.add(event, error.message().to_owned());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Runs one row's statement so that a row the database cannot hold is set aside instead of stopping the batch for ever.

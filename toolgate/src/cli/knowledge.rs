@@ -64,8 +64,8 @@ impl Load {
         let settings = self.common.settings(Profile::Server, vec![])?;
         let url = Connections::running_url(&settings.data_dir)?;
         let issuer = DevIssuer::load(&settings.data_dir)?;
-        let claims = Claims::lasting("knowledge-loader", self.tenant, &["agent"], chrono::Duration::hours(1));
-        let token = issuer.mint(&Claims { issuer: settings.issuer, audience: settings.audience, ..claims })?;
+        let claims = Claims::lasting(&settings, "knowledge-loader", self.tenant, &["agent"], chrono::Duration::hours(1));
+        let token = issuer.mint(&claims)?;
         let mut files = Vec::new();
         markdown_files(&self.folder, &mut files).map_err(|source| Error::Folder { folder: self.folder.clone(), source })?;
         files.sort();

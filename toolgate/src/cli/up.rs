@@ -82,7 +82,7 @@ impl Up {
         let dev_issuer = DevIssuer::load_or_create(data.path())?;
         let url = format!("http://{}", reachable(settings.listen));
         let _env = connections.write_env(data, &url)?;
-        let welcome = welcome::text(&url, &dev_issuer)?;
+        let welcome = welcome::text(&url, &settings, &dev_issuer)?;
         let context = Context { settings, connections };
         let (ready, is_ready) = oneshot::channel();
         let everything = Everything { listener, dev_issuer, demo: !self.no_demo, ready };

@@ -1,14 +1,21 @@
 //! What `up` prints when everything runs: the address, a token, and three calls to paste.
 
 use super::Error;
-use crate::dev_issuer::{Claims, DEMO_TENANT, DevIssuer};
+use crate::{
+    dev_issuer::{Claims, DEMO_TENANT, DevIssuer},
+    settings::Settings,
+};
 
 /// How long the printed token lasts: a working day of trying things out.
 const TOKEN_HOURS: i64 = 12;
 
 /// The text. The calls name the address and take the token from the line above them, so that they can be pasted one by one.
-pub(super) fn text(url: &str, issuer: &DevIssuer) -> Result<String, Error> {
-    let claims = Claims::lasting("demo", DEMO_TENANT, &["agent", "auditor"], chrono::Duration::hours(TOKEN_HOURS));
+pub(super) fn text(url: &str, settings: &Settings, issuer: &DevIssuer) -> Result<String, Error> {
+    if settings.jwks_file.is_some() {
+        // Another issuer's tokens are accepted here, and only that issuer can mint one.
+        return Ok(format!("\ntoolgate is ready on {url}\n"));
+    }
+    let claims = Claims::lasting(settings, "demo", DEMO_TENANT, &["agent", "auditor"], chrono::Duration::hours(TOKEN_HOURS));
     let token = issuer.mint(&claims)?;
     Ok(format!(
         r#"

@@ -1,9 +1,12 @@
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::Error;
-use crate::dev_issuer::{Claims, DEMO_TENANT, DevIssuer};
+use crate::{
+    dev_issuer::{Claims, DEMO_TENANT, DevIssuer},
+    settings::Settings,
+};
 
 /// The demonstration tenant's knowledge base: id, title, language, text.
 const DOCUMENTS: [(&str, &str, &str, &str); 4] = [
@@ -14,15 +17,15 @@ const DOCUMENTS: [(&str, &str, &str, &str); 4] = [
 ];
 
 /// Loads the knowledge base through the front door, like any caller. The keys stay the same, so that a restart loads nothing twice.
-pub async fn load(listen: SocketAddr, issuer: &DevIssuer) -> Result<(), Error> {
+pub async fn load(settings: &Settings, issuer: &DevIssuer) -> Result<(), Error> {
     let failed = |error: &dyn std::fmt::Display| Error::Demo(error.to_string());
-    let claims = Claims::lasting("demo-loader", DEMO_TENANT, &["agent"], chrono::Duration::minutes(5));
+    let claims = Claims::lasting(settings, "demo-loader", DEMO_TENANT, &["agent"], chrono::Duration::minutes(5));
     let token = issuer.mint(&claims)?;
     let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().map_err(|error| failed(&error))?;
     for (document_id, title, locale, content) in DOCUMENTS {
         let arguments = json!({"document_id": document_id, "title": title, "locale": locale, "content": content});
         let answer = http
-            .post(format!("http://{listen}/v1/tool-calls"))
+            .post(format!("http://{}/v1/tool-calls", settings.listen))
             .bearer_auth(&token)
             .header("idempotency-key", document_id)
             .header("prefer", "wait=10")

@@ -6,7 +6,7 @@ mod parts;
 use std::{net::SocketAddr, sync::Arc};
 
 use prometheus_client::registry::Registry;
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use toolgate_security::{Entrance, Readiness, Violations};
 
@@ -93,6 +93,8 @@ pub enum Error {
     UnknownLane(String),
     #[error(transparent)]
     Issuer(#[from] crate::dev_issuer::Error),
+    #[error("the {0} ended by itself; the log lines above say why")]
+    Ended(&'static str),
     #[error("the demonstration tenant cannot be loaded: {0}")]
     Demo(String),
 }
@@ -111,17 +113,20 @@ pub async fn run_all(context: &Context, everything: Everything, shutdown: Cancel
     let command_api = parts.command_api(&mut registry).await?;
     let query_api = parts.query_api(&mut registry).await?;
     let admin = bind_admin(&context.settings).await?;
-    let entrance = Entrance::new(registry, violations)
+    let mut entrance = Entrance::new(registry, violations)
         .with_routes(toolgate_command_api::router(command_api.clone()))
         .with_routes(toolgate_query_api::router(query_api.clone()))
         .with_readiness(command_readiness(command_api))
-        .with_readiness(query_readiness(query_api.clone()))
-        .with_jwks(parts::jwks_document(&dev_issuer)?);
+        .with_readiness(query_readiness(query_api.clone()));
+    let trusts_itself = context.settings.jwks_file.is_none();
+    if trusts_itself {
+        entrance = entrance.with_jwks(parts::jwks_document(&dev_issuer)?);
+    }
 
     // The background roles outlive the entrance: what it accepted last is still worked on while it drains.
     let background = CancellationToken::new();
-    let working = tokio::spawn(worker.run(background.clone()));
-    let projecting = tokio::spawn(projector.run(background.clone()));
+    let working = in_background(worker.run(background.clone()), background.clone(), shutdown.clone());
+    let projecting = in_background(projector.run(background.clone()), background.clone(), shutdown.clone());
     end_streams_with(&query_api, &shutdown);
     let serving = async {
         let served = entrance.serve(listener, admin, shutdown.clone()).await;
@@ -129,28 +134,37 @@ pub async fn run_all(context: &Context, everything: Everything, shutdown: Cancel
         served.map_err(Error::Serve)
     };
     let announcing = async {
-        if demo {
-            let loaded = shutdown.run_until_cancelled(demo::load(context.settings.listen, &dev_issuer)).await;
-            loaded.unwrap_or(Ok(()))?;
+        let loading = async { if demo && trusts_itself { demo::load(&context.settings, &dev_issuer).await } else { Ok(()) } };
+        let loaded = shutdown.run_until_cancelled(loading).await.unwrap_or(Ok(()));
+        match &loaded {
+            // The receiver is gone only when `up` is stopping already.
+            Ok(()) => drop(ready.send(())),
+            Err(_) => shutdown.cancel(),
         }
-        // The receiver is gone only when `up` is stopping already.
-        let _gone = ready.send(());
-        Ok(())
-    };
-    let announcing = async {
-        let announced = announcing.await;
-        if announced.is_err() {
-            shutdown.cancel();
-        }
-        announced
+        loaded
     };
     let (served, announced) = tokio::join!(serving, announcing);
-    for task in [working, projecting] {
-        if let Err(error) = task.await {
-            tracing::error!(error = %error, "a background role ended badly");
-        }
+    let (worked, projected) = (working.await, projecting.await);
+    announced.and(served)?;
+    match (worked, projected) {
+        (Ok(true), Ok(true)) => Ok(()),
+        (Ok(true), _) => Err(Error::Ended("projector")),
+        _ => Err(Error::Ended("worker")),
     }
-    announced.and(served)
+}
+
+/// Runs a background role. Its end, by whatever cause, ends the whole process: a gateway that accepts calls and never runs them
+/// would be worse than none. True when it ended because it was told to.
+fn in_background(
+    role: impl Future<Output = ()> + Send + 'static,
+    told: CancellationToken,
+    shutdown: CancellationToken,
+) -> JoinHandle<bool> {
+    tokio::spawn(async move {
+        let _ends_everything = shutdown.drop_guard();
+        role.await;
+        told.is_cancelled()
+    })
 }
 
 /// Runs one role until `shutdown` is cancelled, then finishes what is in flight.
@@ -162,6 +176,9 @@ pub async fn run_one(role: Role, context: &Context, shutdown: CancellationToken)
     let mut registry = Registry::default();
     let violations = Violations::register(&mut registry);
     // Only the APIs need keys, and they say so when there are none.
+    if settings.jwks_file.is_none() && matches!(role, Role::CommandApi | Role::QueryApi) {
+        tracing::warn!("no jwks_file is set: tokens of the development key are accepted");
+    }
     let dev_issuer = DevIssuer::load(&settings.data_dir).ok();
     let parts = Parts::open(context, dev_issuer.as_ref(), violations.clone()).await?;
     match role {

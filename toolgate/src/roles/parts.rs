@@ -19,6 +19,8 @@ use crate::dev_issuer::DevIssuer;
 const POOL_SIZE: u32 = 10;
 /// How long a request waits for one of them before it is answered with 503.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// No statement of a reader runs longer, whoever has stopped waiting for it.
+const STATEMENT_TIMEOUT: &str = "15s";
 
 /// What the roles are put together from.
 pub struct Parts<'a> {
@@ -83,23 +85,29 @@ impl<'a> Parts<'a> {
         let settings = &self.context.settings;
         let environment = toolgate_projector::Environment {
             log: self.log.clone(),
-            database: pool(&self.context.connections.projector, false)?,
+            database: pool(&self.context.connections.projector, false, None)?,
         };
         let options = toolgate_projector::Options { batch_size: settings.projector_batch };
         Ok(Projector::new(environment, options, registry))
     }
 
     fn read_pool(&self, test_connections: bool) -> Result<ReadPool, Error> {
-        Ok(ReadPool::new(pool(&self.context.connections.reader, test_connections)?))
+        Ok(ReadPool::new(pool(&self.context.connections.reader, test_connections, Some(STATEMENT_TIMEOUT))?))
     }
 }
 
 /// Connects when first used, so that a role starts while its database is still starting.
-fn pool(url: &SecretString, test_connections: bool) -> Result<PgPool, Error> {
+fn pool(url: &SecretString, test_connections: bool, timeout: Option<&str>) -> Result<PgPool, Error> {
     let options: PgConnectOptions = url.expose_secret().parse()?;
     let pool =
         PgPoolOptions::new().max_connections(POOL_SIZE).acquire_timeout(ACQUIRE_TIMEOUT).test_before_acquire(test_connections);
-    Ok(pool.connect_lazy_with(options.application_name("toolgate")))
+    // The statements are few and alike for every tenant: planning them again for each call would cost more than it finds.
+    let options = options.application_name("toolgate").options([("plan_cache_mode", "force_generic_plan")]);
+    let options = match timeout {
+        Some(timeout) => options.options([("statement_timeout", timeout)]),
+        None => options,
+    };
+    Ok(pool.connect_lazy_with(options))
 }
 
 fn keys(context: &Context, dev_issuer: Option<&DevIssuer>) -> Result<KeySet, Error> {

@@ -15,7 +15,7 @@ pub async fn run(call: &Call, environment: &Environment) -> Result<Value, ToolEr
     let DocumentFormat::Html = input.format;
     let html = tokio::task::spawn_blocking(move || markdown::render_html(&input.title, &input.markdown, input.data.as_ref()))
         .await
-        .map_err(|error| ToolError::Infrastructure(error.to_string()))?
+        .map_err(|panic| ToolError::Internal(panic.to_string()))?
         .map_err(ToolError::InvalidArguments)?;
     let artifact_id = Uuid::new_v5(&call.call_id.0, b"artifact");
     environment

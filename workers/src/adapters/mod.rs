@@ -50,6 +50,9 @@ pub enum ToolError {
     /// toolgate's own database or log is away: the call waits for it, since nobody else could do better.
     #[error("{0}")]
     Infrastructure(String),
+    /// A fault of the adapter itself: recorded, never retried, its words only in the log.
+    #[error("{0}")]
+    Internal(String),
     /// The adapter's answer could not be written down.
     #[error("the answer cannot be recorded: {0}")]
     Answer(#[from] serde_json::Error),
@@ -73,11 +76,13 @@ impl ToolError {
             Self::InvalidArguments(_) => ("urn:toolgate:tool:invalid-arguments", "The tool cannot work with these arguments"),
             Self::NotFound(_) => ("urn:toolgate:tool:not-found", "The tool found nothing under that name"),
             Self::Infrastructure(_) => ("urn:toolgate:tool:unavailable", "The tool could not be run"),
+            Self::Internal(_) => ("urn:toolgate:tool:internal", "The tool failed by its own fault"),
             Self::Answer(_) => ("urn:toolgate:tool:invalid-answer", "The tool's answer cannot be recorded"),
         };
         // Infrastructure's own words stay in the log.
         let detail = match self {
             Self::Infrastructure(_) => "a part of the service is away".to_owned(),
+            Self::Internal(_) => "the operator's log says more".to_owned(),
             other => other.to_string(),
         };
         CallError { kind: kind.to_owned(), title: title.to_owned(), detail }
@@ -86,20 +91,25 @@ impl ToolError {
 
 impl From<sqlx::Error> for ToolError {
     fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(|database| database.code()).unwrap_or_default().into_owned();
         match &error {
-            // The statement itself failed: the same again would fail alike.
-            sqlx::Error::Database(database) if !is_transient(database.code().as_deref()) => {
-                tracing::error!(error = %error, "a tool's query failed");
+            // Data exceptions (class 22 of PostgreSQL's error codes): the same arguments would fail alike.
+            sqlx::Error::Database(_) if code.starts_with("22") => {
                 Self::InvalidArguments("the query failed on these arguments".to_owned())
             }
-            _ => Self::Infrastructure(error.to_string()),
+            // Connections, resources, shutdowns, serialisation, and a schema that is being migrated.
+            sqlx::Error::Database(_) if ["08", "53", "57", "40", "42"].iter().any(|class| code.starts_with(class)) => {
+                Self::Infrastructure(error.to_string())
+            }
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => Self::Infrastructure(error.to_string()),
+            _ => Self::Internal(error.to_string()),
         }
     }
-}
-
-/// Connection trouble, resources, shutdown, serialisation: classes 08, 53, 57 and 40 of PostgreSQL's error codes.
-fn is_transient(code: Option<&str>) -> bool {
-    code.is_none_or(|code| ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class)))
 }
 
 fn answer(output: &impl Serialize) -> Result<Value, ToolError> {
