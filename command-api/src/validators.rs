@@ -5,6 +5,11 @@ use serde_json::Value;
 use toolgate_events::tools::{self, Contract};
 use toolgate_security::FieldError;
 
+/// Errors listed at the most; more would help nobody.
+const MAX_ERRORS: usize = 32;
+/// Characters of one error's detail at the most: it may name every property that is one too many.
+const MAX_DETAIL_LENGTH: usize = 300;
+
 /// The contracts' input schemas, compiled once.
 pub struct Validators(HashMap<&'static str, Compiled>);
 
@@ -28,13 +33,17 @@ impl Validators {
         Self(tools::all().iter().map(compile).collect())
     }
 
-    /// Every way in which `arguments` break the tool's contract.
+    /// The first ways in which `arguments` break the tool's contract. Details never repeat a value: it may be long, or a secret.
     pub fn check(&self, tool: &str, arguments: &Value) -> Vec<FieldError> {
         let Some(compiled) = self.0.get(tool) else { return Vec::new() };
         compiled
             .validator
             .iter_errors(arguments)
-            .map(|error| FieldError { pointer: format!("/arguments{}", error.instance_path()), detail: error.to_string() })
+            .take(MAX_ERRORS)
+            .map(|error| FieldError {
+                pointer: format!("/arguments{}", error.instance_path()),
+                detail: error.masked().to_string().chars().take(MAX_DETAIL_LENGTH).collect(),
+            })
             .collect()
     }
 
@@ -67,11 +76,23 @@ mod tests {
     }
 
     #[test]
-    fn every_error_is_listed_with_its_pointer() {
+    fn errors_are_listed_with_their_pointers() {
         let errors = Validators::compile().check("knowledge.search", &json!({"query": "", "top_k": 101, "x": 1}));
         let pointers: Vec<_> = errors.iter().map(|error| error.pointer.as_str()).collect();
         assert_eq!(errors.len(), 3, "{errors:?}");
         assert!(pointers.contains(&"/arguments/query") && pointers.contains(&"/arguments/top_k"), "{pointers:?}");
+    }
+
+    #[test]
+    fn errors_are_bounded_and_repeat_no_value() {
+        let validators = Validators::compile();
+        let errors = validators.check("task.create", &json!({"title": 77_001, "labels": vec!["hunter2".repeat(20); 80_000]}));
+        assert_eq!(errors.len(), MAX_ERRORS);
+        assert!(errors.iter().all(|error| !error.detail.contains("hunter2") && !error.detail.contains("77001")), "{errors:?}");
+
+        let unknown: serde_json::Map<_, _> = (0..80_000).map(|n| (format!("unknown{n}"), json!("hunter2"))).collect();
+        let errors = validators.check("task.create", &Value::Object(unknown));
+        assert!(errors.iter().all(|error| error.detail.chars().count() <= MAX_DETAIL_LENGTH), "{}", errors.len());
     }
 
     #[test]

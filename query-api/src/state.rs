@@ -1,18 +1,13 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use axum::{extract::FromRef, response::Response};
+use axum::extract::FromRef;
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
-use toolgate_events::CallId;
-use toolgate_security::{Guard, Principal, ReadPool};
+use toolgate_security::{Guard, ReadPool};
 use toolgate_store::{Announcements, Artifacts, Log};
 
-use crate::{
-    Error, Health,
-    cursor::CursorKey,
-    stream::{Client, ClientFilter, Feeds, Resume, frames},
-};
+use crate::{Error, Health, cursor::CursorKey, stream::Feeds};
 
 /// What the endpoints share. Clones are cheap and share everything.
 #[derive(Clone)]
@@ -83,14 +78,6 @@ impl State {
     /// Ends every event stream, open or to come: without this a graceful shutdown would wait for its clients.
     pub fn close(&self) {
         self.closed.cancel();
-    }
-
-    /// The answer of `POST /v1/agent-stream`: the events of one call from its first until its outcome, as `GET /v1/events` frames
-    /// them. The caller has authorised the principal.
-    pub fn call_stream(&self, principal: &Principal, call: CallId) -> Response {
-        let filter = ClientFilter { call_id: Some(call), ..ClientFilter::default() };
-        let client = Client::after(self, principal.tenant_id, filter, 0);
-        frames(self, principal, client, Resume::Exact, true)
     }
 }
 

@@ -1,4 +1,4 @@
-use std::{fmt, io, sync::Arc};
+use std::{any::Any, fmt, io, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router, middleware,
@@ -18,6 +18,9 @@ use utoipa::openapi::{
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{Problem, ProblemKind, Violations, request_context};
+
+/// How long requests under way may still take after the shutdown; the process must end before it is killed.
+const DRAIN: Duration = Duration::from_secs(20);
 
 /// Says whether a part of the process can do its work, and if not, why.
 pub type Readiness = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
@@ -57,7 +60,7 @@ impl Entrance {
         self
     }
 
-    /// Serves until `shutdown`, then finishes the requests under way. With an `admin` listener, metrics and the API's description
+    /// Serves until `shutdown`, then finishes the requests under way, for up to 20 seconds. With an `admin` listener, metrics and the API's description
     /// are served there and not here.
     ///
     /// # Errors
@@ -107,12 +110,31 @@ fn guarded(routes: Router, violations: Violations) -> Router {
         .method_not_allowed_fallback(|| async {
             Problem::new(ProblemKind::MethodNotAllowed, "this path has other methods; see Allow")
         })
-        .layer(CatchPanicLayer::custom(|_panic| Problem::internal().into_response()))
+        .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(violations, request_context))
 }
 
 async fn serve(listener: TcpListener, routes: Router, shutdown: CancellationToken) -> io::Result<()> {
-    axum::serve(listener, routes).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    let server = axum::serve(listener, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    tokio::select! {
+        served = async { server.await } => served,
+        () = drain_limit(shutdown) => {
+            tracing::warn!("requests are still under way {} seconds after the shutdown; leaving them", DRAIN.as_secs());
+            Ok(())
+        }
+    }
+}
+
+async fn drain_limit(shutdown: CancellationToken) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(DRAIN).await;
+}
+
+/// The answer of a handler that panicked.
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(panic = text.unwrap_or("not a text"), "a request handler panicked");
+    Problem::internal().into_response()
 }
 
 async fn ready(checks: Vec<Readiness>) -> Response {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter, metrics::family::Family, registry::Registry};
 
 pub use entrance::{Entrance, Readiness, describe};
-pub use extract::{Authenticated, Query, StrictJson};
+pub use extract::{Authenticated, PathId, PathName, Query, StrictJson};
 pub use jwks::{JwksError, KeySet};
 pub use policy::{Decision, Policy, PolicyError};
 pub use principal::Principal;

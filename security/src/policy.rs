@@ -114,7 +114,7 @@ impl Permission {
 
 #[cfg(test)]
 mod tests {
-    use chrono::Utc;
+
     use toolgate_events::TenantId;
     use uuid::Uuid;
 
@@ -128,7 +128,7 @@ mod tests {
             roles: owned(roles),
             permissions: owned(permissions),
             session_id: None,
-            expires_at: Utc::now(),
+            expires_at: chrono::DateTime::UNIX_EPOCH,
         }
     }
 

@@ -7,6 +7,7 @@ use axum::{
 };
 use http::{HeaderValue, header, request::Parts};
 use toolgate_events::TraceContext;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{Problem, Violations};
@@ -55,7 +56,9 @@ fn parse_traceparent(text: &str) -> Option<(String, String)> {
 pub async fn request_context(State(violations): State<Violations>, mut request: Request, next: Next) -> Response {
     let context = RequestContext::from_request(&request);
     request.extensions_mut().insert(context.clone());
-    let mut response = next.run(request).await;
+    // What is logged meanwhile is found by the trace id that a problem names.
+    let span = tracing::error_span!("request", trace_id = %context.trace_id, request_id = %context.request_id);
+    let mut response = next.run(request).instrument(span).await;
     if let Some(problem) = response.extensions_mut().remove::<Arc<Problem>>() {
         if let Some((kind, tool)) = problem.violation() {
             violations.count(kind, tool);

@@ -1,10 +1,11 @@
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
-use toolgate_security::{Authenticated, Problem, RequestContext};
+use toolgate_events::CallId;
+use toolgate_security::{Authenticated, PathId, Problem, RequestContext};
 
 use super::view;
 use crate::commands::cancel_tool_call::{self as command, CancelToolCall};
@@ -31,11 +32,10 @@ pub async fn handler(
     State(state): State<crate::State>,
     Authenticated(principal): Authenticated,
     context: RequestContext,
-    Path(call_id): Path<String>,
+    id: Result<PathId, Problem>,
 ) -> Result<Response, Problem> {
     state.guard.authorize(&principal, "tool_call:cancel")?;
-    // What is no id names no call.
-    let call_id = call_id.parse().map_err(|_| Problem::not_found())?;
+    let call_id = CallId(id?.0);
     let cancel = CancelToolCall {
         tenant_id: principal.tenant_id,
         call_id,

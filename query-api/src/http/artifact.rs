@@ -6,9 +6,9 @@ use axum::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tokio_util::io::ReaderStream;
-use toolgate_security::{Authenticated, Problem, Query, TenantTx};
+use toolgate_security::{Authenticated, PathId, Problem, Query, TenantTx};
 
-use super::{page::NoParameters, path::Id, refusals::RefusalsOfOne};
+use super::{page::NoParameters, refusals::RefusalsOfOne};
 use crate::{
     Error, State,
     queries::documents::{self, DocumentRow},
@@ -33,7 +33,7 @@ const SANDBOX: &str = "sandbox; default-src 'none'; style-src 'unsafe-inline'";
 pub(crate) async fn get_artifact(
     Authenticated(principal): Authenticated,
     extract::State(state): extract::State<State>,
-    id: Result<Id, Problem>,
+    id: Result<PathId, Problem>,
     parameters: Result<Query<NoParameters>, Problem>,
     request: HeaderMap,
 ) -> Result<Response, Problem> {

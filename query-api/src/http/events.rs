@@ -63,7 +63,7 @@ pub(crate) async fn subscribe_events(
         Some(asked) => (asked, Resume::Exact),
     };
     let client = Client::after(&state, principal.tenant_id, filter, position);
-    Ok(frames(&state, &principal, client, resume, false))
+    Ok(frames(&state, &principal, client, resume))
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Error> {

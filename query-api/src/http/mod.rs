@@ -5,7 +5,6 @@ mod audit;
 mod documents;
 mod events;
 mod page;
-mod path;
 mod refusals;
 mod tasks;
 mod tool_calls;

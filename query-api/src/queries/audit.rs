@@ -1,4 +1,5 @@
 use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
 use sqlx::{Postgres, QueryBuilder, Row, postgres::PgRow, types::Json};
 use toolgate_events::{CallId, audit::AuditRow};
 use toolgate_security::TenantTx;
@@ -8,6 +9,9 @@ use crate::Error;
 
 const COLUMNS: &str = "a.position, a.stream_sequence, a.event_id, a.event_type, a.event_version, a.aggregate_type, a.aggregate_id, \
      a.aggregate_sequence, a.actor, a.occurred_at, a.correlation_id, a.causation_id, a.data, a.prev_hash, a.hash";
+
+/// Bytes of `data` in one page at the most, unless its first row alone has more.
+const MAX_DATA: usize = 8 * 1024 * 1024;
 
 /// Which rows of the audit trail; the default is all.
 #[derive(Clone, Debug, Default)]
@@ -42,17 +46,27 @@ pub(crate) struct StreamedRow {
     pub traceparent: Option<String>,
 }
 
-/// The first `limit` rows of a stretch, ascending.
+/// The first rows of a stretch, ascending, and whether more follow: `limit` rows, or fewer where their data is large.
 pub(crate) async fn page(
     tx: &mut TenantTx,
     filter: &AuditFilter,
     stretch: Stretch,
     limit: usize,
-) -> Result<Vec<AuditRow>, Error> {
+) -> Result<(Vec<AuditRow>, bool), Error> {
     let mut query = QueryBuilder::new(format!("select {COLUMNS} from audit_event a where"));
     push_filter(&mut query, filter, stretch);
-    push_limit(&mut query, limit);
-    Ok(query.build().try_map(|row: PgRow| audit_row(&row)).fetch_all(&mut **tx).await?)
+    // One more, to see whether it exists.
+    push_limit(&mut query, limit + 1);
+    let mut rows = query.build().fetch(&mut **tx);
+    let (mut page, mut size) = (Vec::new(), 0);
+    while let Some(row) = rows.try_next().await? {
+        size += row.try_get_raw("data")?.as_bytes().map_err(sqlx::Error::Decode)?.len();
+        if page.len() == limit || (size > MAX_DATA && !page.is_empty()) {
+            return Ok((page, true));
+        }
+        page.push(audit_row(&row)?);
+    }
+    Ok((page, false))
 }
 
 /// Every event of one call, ascending.

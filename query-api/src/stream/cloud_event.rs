@@ -1,7 +1,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
-use toolgate_events::{ToolCallEvent, audit::AuditRow, serde_text};
+use toolgate_events::{audit::AuditRow, serde_text};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -69,11 +69,6 @@ impl Rendered {
     pub(crate) fn sse_name(&self) -> String {
         self.event_type.replace(char::is_control, "_")
     }
-
-    /// Whether nothing can follow in its call.
-    pub(crate) fn is_outcome(&self) -> bool {
-        [ToolCallEvent::SUCCEEDED, ToolCallEvent::FAILED, ToolCallEvent::CANCELLED].contains(&self.event_type.as_str())
-    }
 }
 
 fn cloud_event<'a>(
@@ -127,6 +122,8 @@ pub(super) fn row(position: u64, event_type: &str) -> StreamedRow {
 
 #[cfg(test)]
 mod tests {
+    use toolgate_events::ToolCallEvent;
+
     use super::*;
 
     #[test]
@@ -144,6 +141,5 @@ mod tests {
         assert_eq!(json["aggregatesequence"], "1");
         assert_eq!(json["time"], "1970-01-01T00:00:00.000000Z");
         assert!(json.get("causationid").is_none() && json.get("sessionid").is_none());
-        assert!(rendered.is_outcome());
     }
 }

@@ -22,7 +22,7 @@ use crate::{
 /// Rows read at once, whether for everybody or for one client's history.
 pub(super) const PAGE: usize = 200;
 /// Events a client may be behind the feed before it falls back on the database, or is dropped.
-const QUEUE: usize = 2048;
+const QUEUE: usize = 512;
 /// Announcements may be lost: a feed also looks by itself this often.
 const SAFETY_INTERVAL: Duration = Duration::from_secs(1);
 

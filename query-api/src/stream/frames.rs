@@ -40,7 +40,6 @@ enum Stage {
 struct Streaming {
     client: Client,
     stage: Stage,
-    until_outcome: bool,
     expiry: std::pin::Pin<Box<Sleep>>,
     closed: CancellationToken,
     _counted: Counted,
@@ -62,14 +61,13 @@ impl Drop for Counted {
     }
 }
 
-/// The response that serves `client` until the token expires, or until its call has an outcome.
-pub(crate) fn frames(state: &State, principal: &Principal, client: Client, resume: Resume, until_outcome: bool) -> Response {
+/// The response that serves `client` until the token expires.
+pub(crate) fn frames(state: &State, principal: &Principal, client: Client, resume: Resume) -> Response {
     #[expect(clippy::disallowed_methods, reason = "the end of a token is a time on the clock")]
     let left = (principal.expires_at - Utc::now()).to_std().unwrap_or_default();
     let streaming = Streaming {
         client,
         stage: Stage::Greeting(resume),
-        until_outcome,
         expiry: Box::pin(tokio::time::sleep_until(Instant::now() + left)),
         closed: state.closed.clone(),
         _counted: Counted::new(&state.sse_clients),
@@ -120,13 +118,7 @@ impl Streaming {
             next = self.client.next() => next,
         };
         match next {
-            Ok(event) => {
-                let event = event?;
-                if self.until_outcome && event.is_outcome() {
-                    self.stage = Stage::Ended;
-                }
-                Some(frame(&event))
-            }
+            Ok(event) => event.map(|event| frame(&event)),
             Err(error) => {
                 // The client comes back with its Last-Event-ID.
                 tracing::warn!(error = %error, "an event stream ended early");

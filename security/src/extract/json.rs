@@ -1,4 +1,4 @@
-use std::{collections::HashSet, fmt};
+use std::{collections::HashSet, fmt, time::Duration};
 
 use axum::{
     body::Body,
@@ -18,6 +18,13 @@ use crate::{Guard, Problem, ProblemKind};
 /// How deep a document may nest.
 const MAX_DEPTH: usize = 64;
 
+/// How long a body may take to arrive: a slow sender would hold its connection and its buffer for ever.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(30);
+
+/// Of a body that is too large, bytes read and forgotten before the answer, and how long that may take.
+const DISCARDED_AT_MOST: usize = 1024 * 1024;
+const DISCARDS_WITHIN: Duration = Duration::from_secs(5);
+
 /// A JSON body that means one thing only: no duplicate keys, no `\u0000`, no unknown fields, no foreign content type.
 #[derive(Clone, Copy, Debug)]
 pub struct StrictJson<T>(pub T);
@@ -35,9 +42,13 @@ where
         let limit = Guard::from_ref(state).body_limit;
         let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         if declared.is_some_and(|length| length > limit) {
+            // A client that asks first, with Expect: 100-continue, has sent nothing yet.
+            if !request.headers().contains_key(header::EXPECT) {
+                discard(&mut request.into_body()).await;
+            }
             return Err(too_large(limit));
         }
-        let body = read(request.into_body(), limit).await?;
+        let body = read(request.into_body(), limit, ARRIVES_WITHIN).await?;
         let value = parse(&body)?;
         T::deserialize(value).map(Self).map_err(|error| Problem::invalid("", error.to_string()))
     }
@@ -64,18 +75,38 @@ fn too_large(limit: usize) -> Problem {
     Problem::new(ProblemKind::TooLarge, format!("the body is larger than {limit} bytes"))
 }
 
-async fn read(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
+async fn read(body: Body, limit: usize, within: Duration) -> Result<Bytes, Problem> {
+    let late = |_| Problem::invalid("", format!("the body did not arrive within {} seconds", within.as_secs()));
+    tokio::time::timeout(within, collect(body, limit)).await.map_err(late)?
+}
+
+async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Problem::invalid("", "the body ended early"))?;
         if let Some(data) = frame.data_ref() {
             if whole.len() + data.len() > limit {
+                discard(&mut body).await;
                 return Err(too_large(limit));
             }
             whole.extend_from_slice(data);
         }
     }
     Ok(whole.freeze())
+}
+
+/// Reads on for a while: a connection closed on a client that is still sending is reset, and the answer is lost with it.
+async fn discard(body: &mut Body) {
+    let reading = async {
+        let mut discarded = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            discarded += frame.data_ref().map_or(0, Bytes::len);
+            if discarded > DISCARDED_AT_MOST {
+                break;
+            }
+        }
+    };
+    let _too_slow = tokio::time::timeout(DISCARDS_WITHIN, reading).await;
 }
 
 fn parse(body: &[u8]) -> Result<Value, Problem> {
@@ -173,7 +204,16 @@ impl<'de> Visitor<'de> for Strict {
 
 #[cfg(test)]
 mod tests {
+    use futures::stream;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_body_is_not_waited_for_without_end() {
+        let stalled = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+        assert_eq!(read(stalled, 10, Duration::ZERO).await.unwrap_err().kind(), ProblemKind::Invalid);
+        assert_eq!(read(Body::from("{}"), 10, ARRIVES_WITHIN).await.unwrap(), "{}");
+    }
 
     #[test]
     fn plain_json_comes_through_unchanged() {

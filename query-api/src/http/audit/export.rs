@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Rows read, and held, at once.
-const PAGE: usize = 500;
+const PAGE: usize = 100;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -103,9 +103,9 @@ impl Export {
     async fn next_lines(&mut self) -> Result<Option<Bytes>, Error> {
         let Some(stretch) = self.left else { return Ok(None) };
         let mut tx = TenantTx::begin(&self.pool, self.tenant).await?;
-        let rows = audit::page(&mut tx, &self.filter, stretch, PAGE).await?;
+        let (rows, has_more) = audit::page(&mut tx, &self.filter, stretch, PAGE).await?;
         tx.end().await?;
-        self.left = rows.last().filter(|_| rows.len() == PAGE).map(|last| Stretch { after: last.position, ..stretch });
+        self.left = rows.last().filter(|_| has_more).map(|last| Stretch { after: last.position, ..stretch });
         Ok(Some(lines(&rows)?))
     }
 }

@@ -65,7 +65,8 @@ pub(crate) async fn list_audit(
     };
 
     let mut tx = TenantTx::begin(&state.pool, principal.tenant_id).await.map_err(Error::from)?;
-    let rows = audit::page(&mut tx, &filter, stretch, limit + 1).await?;
+    let (items, has_more) = audit::page(&mut tx, &filter, stretch, limit).await?;
     tx.end().await.map_err(Error::from)?;
-    Ok(Json(Page::cut(rows, limit, |row| row, |last| last.position.to_string())))
+    let next_cursor = items.last().filter(|_| has_more).map(|last| last.position.to_string());
+    Ok(Json(Page { items, next_cursor }))
 }

@@ -1,13 +1,12 @@
 use axum::{Json, extract};
 use toolgate_events::{CallId, TenantId, audit::AuditRow};
-use toolgate_security::{Authenticated, Problem, Query, TenantTx};
+use toolgate_security::{Authenticated, PathId, Problem, Query, TenantTx};
 
 use crate::{
     Error, State,
     http::{
         audit::AuditRowSchema,
         page::{NoParameters, Page},
-        path::Id,
         refusals::RefusalsOfOne,
     },
     queries::audit,
@@ -25,7 +24,7 @@ use crate::{
 pub(crate) async fn list_tool_call_events(
     Authenticated(principal): Authenticated,
     extract::State(state): extract::State<State>,
-    id: Result<Id, Problem>,
+    id: Result<PathId, Problem>,
     parameters: Result<Query<NoParameters>, Problem>,
 ) -> Result<Json<Page<AuditRow>>, Problem> {
     state.guard.authorize(&principal, "tool_call:read")?;

@@ -1,15 +1,11 @@
 use axum::{Json, extract};
 use serde::Deserialize;
 use toolgate_events::{CallId, CallView, TenantId};
-use toolgate_security::{Authenticated, Problem, Query, TenantTx};
+use toolgate_security::{Authenticated, PathId, Problem, Query, TenantTx};
 use utoipa::IntoParams;
 
 use super::ToolCallSchema;
-use crate::{
-    Error, State,
-    http::{path::Id, refusals::RefusalsOfOne},
-    queries::tool_calls,
-};
+use crate::{Error, State, http::refusals::RefusalsOfOne, queries::tool_calls};
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -34,7 +30,7 @@ pub(crate) struct Parameters {
 pub(crate) async fn get_tool_call(
     Authenticated(principal): Authenticated,
     extract::State(state): extract::State<State>,
-    id: Result<Id, Problem>,
+    id: Result<PathId, Problem>,
     parameters: Result<Query<Parameters>, Problem>,
 ) -> Result<Json<CallView>, Problem> {
     state.guard.authorize(&principal, "tool_call:read")?;

@@ -1,11 +1,11 @@
 use axum::{Json, extract};
 use toolgate_events::tools::{self, Contract};
-use toolgate_security::{Authenticated, Problem, Query};
+use toolgate_security::{Authenticated, PathName, Problem, Query};
 
 use super::{ToolSchema, may_invoke};
 use crate::{
     State,
-    http::{page::NoParameters, path::Name, refusals::RefusalsOfOne},
+    http::{page::NoParameters, refusals::RefusalsOfOne},
 };
 
 /// A tool's contract
@@ -22,7 +22,7 @@ use crate::{
 pub(crate) async fn get_tool(
     Authenticated(principal): Authenticated,
     extract::State(state): extract::State<State>,
-    name: Result<Name, Problem>,
+    name: Result<PathName, Problem>,
     parameters: Result<Query<NoParameters>, Problem>,
 ) -> Result<Json<&'static Contract>, Problem> {
     state.guard.authorize(&principal, "tool:list")?;
