@@ -12,7 +12,6 @@ pub async fn run(call: &Call, environment: &Environment) -> Result<Value, ToolEr
     let mut transaction = TenantTx::begin(&environment.database, call.tenant_id).await?;
     let row: Option<Row> =
         sqlx::query_as("select title, content, locale, metadata from knowledge_document where document_id = $1")
-            .bind(call.tenant_id.0)
             .bind(&input.document_id)
             .fetch_optional(&mut *transaction)
             .await?;

@@ -97,8 +97,10 @@ impl From<sqlx::Error> for ToolError {
             sqlx::Error::Database(_) if code.starts_with("22") => {
                 Self::InvalidArguments("the query failed on these arguments".to_owned())
             }
-            // Connections, resources, shutdowns, serialisation, and a schema that is being migrated.
-            sqlx::Error::Database(_) if ["08", "53", "57", "40", "42"].iter().any(|class| code.starts_with(class)) => {
+            // Connections, resources, shutdowns, serialisation; and a table, column or grant that a migration has yet to bring.
+            sqlx::Error::Database(_)
+                if ["08", "53", "57", "40", "42P01", "42703", "42501"].iter().any(|class| code.starts_with(class)) =>
+            {
                 Self::Infrastructure(error.to_string())
             }
             sqlx::Error::Io(_)
