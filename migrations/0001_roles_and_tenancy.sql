@@ -15,18 +15,11 @@ $$;
 revoke all on schema public from public;
 grant usage on schema public to toolgate_reader, toolgate_projector;
 
--- Transaction-local, so that nothing survives on a pooled connection.
+-- Transaction-local, so that nothing survives on a pooled connection. plpgsql keeps its plan for the session; a function in SQL
+-- would be planned again for every transaction.
 create function set_tenant(tenant uuid) returns void
-    language sql
+    language plpgsql
     set search_path = pg_catalog
-    as $$ select set_config('app.current_tenant', tenant::text, true) $$;
+    as $$ begin perform set_config('app.current_tenant', tenant::text, true); end $$;
 revoke all on function set_tenant(uuid) from public;
 grant execute on function set_tenant(uuid) to toolgate_reader;
-
--- Null when no tenant is set, which equals no row's tenant.
-create function current_tenant() returns uuid
-    language sql stable parallel safe
-    set search_path = pg_catalog
-    as $$ select nullif(current_setting('app.current_tenant', true), '')::uuid $$;
-revoke all on function current_tenant() from public;
-grant execute on function current_tenant() to toolgate_reader;

@@ -61,10 +61,11 @@ alter table parked_event force row level security;
 alter table projection_checkpoint enable row level security;
 alter table projection_checkpoint force row level security;
 
+-- The setting is null when no tenant is set, which equals no row's tenant; as a subquery it is read once per statement.
 create policy tenant_reads on audit_event for select to toolgate_reader
-    using (tenant_id = (select current_tenant()));
+    using (tenant_id = (select nullif(current_setting('app.current_tenant', true), '')::uuid));
 create policy tenant_reads on parked_event for select to toolgate_reader
-    using (tenant_id = (select current_tenant()));
+    using (tenant_id = (select nullif(current_setting('app.current_tenant', true), '')::uuid));
 create policy everyone_reads on projection_checkpoint for select to toolgate_reader using (true);
 create policy projector_writes on audit_event to toolgate_projector using (true) with check (true);
 create policy projector_writes on parked_event to toolgate_projector using (true) with check (true);

@@ -80,7 +80,8 @@ begin
         execute format('alter table %I enable row level security', name);
         execute format('alter table %I force row level security', name);
         execute format(
-            'create policy tenant_reads on %I for select to toolgate_reader using (tenant_id = (select current_tenant()))', name);
+            $policy$create policy tenant_reads on %I for select to toolgate_reader
+                using (tenant_id = (select nullif(current_setting('app.current_tenant', true), '')::uuid))$policy$, name);
         execute format('create policy projector_writes on %I to toolgate_projector using (true) with check (true)', name);
         execute format('grant select on %I to toolgate_reader', name);
         execute format('grant select, insert, update on %I to toolgate_projector', name);

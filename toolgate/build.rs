@@ -1,4 +1,5 @@
+//! The migrations are compiled in, and cargo does not see by itself when one is added.
+
 fn main() {
-    // The migrations are compiled in, and the compiler does not watch the folder by itself.
     println!("cargo:rerun-if-changed=../migrations");
 }

@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, StreamExt, future::join_all, stream::SelectAll};
+use futures::{StreamExt, future::join_all, stream::SelectAll};
 use prometheus_client::registry::Registry;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -20,11 +20,12 @@ use crate::{
     projections,
 };
 
-/// How long a batch waits for company: a multiple of what the last commit took, so that under load commits take up at most a fifth
-/// of the time and the batches grow, while an idle log is projected at once.
+/// How long a batch waits for company: a multiple of what the last commit took, so that under load commits take up a bounded part
+/// of the time and the batches grow. The shortest wait lets a quick call's outcome join its request in one transaction, instead
+/// of having the database busy with the request while the call is being answered.
 const LINGER_PER_COMMIT: u32 = 4;
-const SHORTEST_LINGER: Duration = Duration::from_millis(1);
-const LONGEST_LINGER: Duration = Duration::from_millis(50);
+const SHORTEST_LINGER: Duration = Duration::from_millis(4);
+const LONGEST_LINGER: Duration = Duration::from_millis(20);
 /// Runs side by side, each with partitions of its own: while one waits for the database, the other decodes.
 const RUNS: u16 = 2;
 /// Bytes of events in one batch at the most.
@@ -172,15 +173,6 @@ impl Projector {
     async fn gather(&self, run: &mut Run, first: Received) -> Result<Vec<Received>, Broken> {
         let mut bytes = first.payload.len();
         let mut messages = vec![first];
-        // A lone event is projected at once; where there is a second, there will be a third.
-        match run.readers.next().now_or_never() {
-            Some(Some(message)) => {
-                let message = message?;
-                bytes += message.payload.len();
-                messages.push(message);
-            }
-            Some(None) | None => return Ok(messages),
-        }
         let linger = (run.last_commit * LINGER_PER_COMMIT).clamp(SHORTEST_LINGER, LONGEST_LINGER);
         let deadline = Instant::now() + linger;
         while messages.len() < self.options.batch_size && bytes < MAX_BATCH_BYTES {
