@@ -37,8 +37,6 @@ pub enum ProblemKind {
     NotFound,
     /// 405
     MethodNotAllowed,
-    /// 406
-    NotAcceptable,
     /// 409
     Conflict,
     /// 413
@@ -61,7 +59,6 @@ impl ProblemKind {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::Conflict => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -79,7 +76,6 @@ impl ProblemKind {
             Self::Forbidden => "urn:toolgate:problem:forbidden",
             Self::NotFound => "urn:toolgate:problem:not-found",
             Self::MethodNotAllowed => "urn:toolgate:problem:method-not-allowed",
-            Self::NotAcceptable => "urn:toolgate:problem:not-acceptable",
             Self::Conflict => "urn:toolgate:problem:conflict",
             Self::TooLarge => "urn:toolgate:problem:too-large",
             Self::UnsupportedMediaType => "urn:toolgate:problem:unsupported-media-type",
@@ -97,7 +93,6 @@ impl ProblemKind {
             Self::Forbidden => "The token does not allow this",
             Self::NotFound => "There is nothing here",
             Self::MethodNotAllowed => "The method is not allowed here",
-            Self::NotAcceptable => "No acceptable representation",
             Self::Conflict => "The call's state does not allow this",
             Self::TooLarge => "The request body is too large",
             Self::UnsupportedMediaType => "The content type is not supported",
@@ -115,12 +110,7 @@ impl ProblemKind {
             Self::Forbidden => Some("forbidden"),
             Self::TooLarge => Some("too_large"),
             Self::IdempotencyMismatch => Some("idempotency_mismatch"),
-            Self::NotFound
-            | Self::MethodNotAllowed
-            | Self::NotAcceptable
-            | Self::Conflict
-            | Self::Internal
-            | Self::Unavailable => None,
+            Self::NotFound | Self::MethodNotAllowed | Self::Conflict | Self::Internal | Self::Unavailable => None,
         }
     }
 }

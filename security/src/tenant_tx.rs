@@ -12,15 +12,7 @@ impl ReadPool {
         Self(pool)
     }
 
-    /// How far every partition is projected, as (partition, stream sequence): no tenant's data, so no tenant is needed.
-    ///
-    /// # Errors
-    /// Whatever the database says.
-    pub async fn checkpoints(&self) -> Result<Vec<(i32, i64)>, sqlx::Error> {
-        sqlx::query_as("select partition, stream_sequence from projection_checkpoint").fetch_all(&self.0).await
-    }
-
-    /// [`Self::checkpoints`] of every projection by its name, as (projection, partition, stream sequence).
+    /// How far every projection is, as (projection, partition, stream sequence): no tenant's data, so no tenant is needed.
     ///
     /// # Errors
     /// Whatever the database says.
