@@ -12,6 +12,8 @@ pub struct Problem {
     detail: String,
     errors: Vec<FieldError>,
     tool: Option<&'static str>,
+    /// `Retry-After`, in seconds, where the kind has one.
+    retry_after: u64,
 }
 
 /// One thing wrong with the input.
@@ -37,6 +39,8 @@ pub enum ProblemKind {
     NotFound,
     /// 405
     MethodNotAllowed,
+    /// 406
+    NotAcceptable,
     /// 409
     Conflict,
     /// 413
@@ -45,6 +49,8 @@ pub enum ProblemKind {
     UnsupportedMediaType,
     /// 422
     IdempotencyMismatch,
+    /// 429
+    RateLimited,
     /// 500
     Internal,
     /// 503
@@ -59,10 +65,12 @@ impl ProblemKind {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::Conflict => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -76,10 +84,12 @@ impl ProblemKind {
             Self::Forbidden => "urn:toolgate:problem:forbidden",
             Self::NotFound => "urn:toolgate:problem:not-found",
             Self::MethodNotAllowed => "urn:toolgate:problem:method-not-allowed",
+            Self::NotAcceptable => "urn:toolgate:problem:not-acceptable",
             Self::Conflict => "urn:toolgate:problem:conflict",
             Self::TooLarge => "urn:toolgate:problem:too-large",
             Self::UnsupportedMediaType => "urn:toolgate:problem:unsupported-media-type",
             Self::IdempotencyMismatch => "urn:toolgate:problem:idempotency-mismatch",
+            Self::RateLimited => "urn:toolgate:problem:rate-limited",
             Self::Internal => "urn:toolgate:problem:internal",
             Self::Unavailable => "urn:toolgate:problem:unavailable",
         }
@@ -93,10 +103,12 @@ impl ProblemKind {
             Self::Forbidden => "The token does not allow this",
             Self::NotFound => "There is nothing here",
             Self::MethodNotAllowed => "The method is not allowed here",
+            Self::NotAcceptable => "The answer cannot be given in an accepted media type",
             Self::Conflict => "The call's state does not allow this",
             Self::TooLarge => "The request body is too large",
             Self::UnsupportedMediaType => "The content type is not supported",
             Self::IdempotencyMismatch => "The idempotency key was used for a different request",
+            Self::RateLimited => "Too many requests",
             Self::Internal => "Something went wrong on our side",
             Self::Unavailable => "The service is not available at the moment",
         }
@@ -110,14 +122,20 @@ impl ProblemKind {
             Self::Forbidden => Some("forbidden"),
             Self::TooLarge => Some("too_large"),
             Self::IdempotencyMismatch => Some("idempotency_mismatch"),
-            Self::NotFound | Self::MethodNotAllowed | Self::Conflict | Self::Internal | Self::Unavailable => None,
+            Self::RateLimited => Some("rate_limited"),
+            Self::NotFound
+            | Self::MethodNotAllowed
+            | Self::NotAcceptable
+            | Self::Conflict
+            | Self::Internal
+            | Self::Unavailable => None,
         }
     }
 }
 
 impl Problem {
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), errors: Vec::new(), tool: None }
+        Self { kind, detail: detail.into(), errors: Vec::new(), tool: None, retry_after: 1 }
     }
 
     /// 400 with one error.
@@ -148,6 +166,11 @@ impl Problem {
     /// 503 with `Retry-After`.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(ProblemKind::Unavailable, detail)
+    }
+
+    /// 429 with `Retry-After` in seconds.
+    pub fn rate_limited(detail: impl Into<String>, retry_after: u64) -> Self {
+        Self { retry_after, ..Self::new(ProblemKind::RateLimited, detail) }
     }
 
     /// Names the tool the request was for, as far as it was known.
@@ -206,8 +229,8 @@ impl IntoResponse for Problem {
                 let challenge = HeaderValue::from_static(r#"Bearer realm="toolgate", error="invalid_token""#);
                 headers.insert(header::WWW_AUTHENTICATE, challenge);
             }
-            ProblemKind::Unavailable => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            ProblemKind::Unavailable | ProblemKind::RateLimited => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after));
             }
             _ => {}
         }

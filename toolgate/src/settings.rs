@@ -4,7 +4,12 @@
 //! The key `lane_concurrency` is `TOOLGATE_LANE_CONCURRENCY` in the environment. Connection URLs carry passwords and have
 //! the customary names instead: `DATABASE_URL`, `DATABASE_URL_READER`, `DATABASE_URL_PROJECTOR` and `NATS_URL`.
 
-use std::{collections::HashMap, fs, io, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs, io,
+    net::SocketAddr,
+    path::PathBuf,
+};
 
 use config::{Config, Environment, File, FileFormat, Source};
 use secrecy::SecretString;
@@ -18,7 +23,7 @@ const FILE: &str = "toolgate.toml";
 const PREFIX: &str = "TOOLGATE_";
 
 /// Keys that the environment names with the prefix.
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 31] = [
     "listen",
     "admin_addr",
     "data_dir",
@@ -39,14 +44,29 @@ const KEYS: [&str; 20] = [
     "projector_batch",
     "log_format",
     "log_max_bytes",
+    "jwks_refresh_seconds",
+    "tool_rate_limits",
+    "max_concurrent_requests",
+    "max_connections",
+    "header_timeout_ms",
+    "body_timeout_ms",
+    "egress_allow",
+    "egress_private_networks",
+    "nats_ca_file",
+    "nats_cert_file",
+    "nats_key_file",
 ];
 
 /// Keys that the environment names without the prefix.
-const URLS: [(&str, &str); 4] = [
+const URLS: [(&str, &str); 8] = [
     ("database_url", "DATABASE_URL"),
     ("database_url_reader", "DATABASE_URL_READER"),
     ("database_url_projector", "DATABASE_URL_PROJECTOR"),
     ("nats_url", "NATS_URL"),
+    ("nats_url_command_api", "NATS_URL_COMMAND_API"),
+    ("nats_url_query_api", "NATS_URL_QUERY_API"),
+    ("nats_url_worker", "NATS_URL_WORKER"),
+    ("nats_url_projector", "NATS_URL_PROJECTOR"),
 ];
 
 /// Variables with the prefix that are no settings: `up` writes the first for other programs, the tests read the second.
@@ -71,6 +91,8 @@ pub struct Settings {
     pub jwks_file: Option<PathBuf>,
     /// The http(s) address of that JWKS.
     pub jwks_url: Option<String>,
+    /// How often the JWKS is fetched again, in seconds, 1 to 86,400. Default 300.
+    pub jwks_refresh_seconds: u64,
     /// The `iss` that tokens must have. Default `toolgate-dev`.
     pub issuer: String,
     /// The `aud` that tokens must contain. Default `toolgate`.
@@ -91,6 +113,26 @@ pub struct Settings {
     pub max_open_calls: u64,
     /// Commands per tenant and sliding minute, at least 1. Default 6,000; under `up` 600,000.
     pub rate_limit_per_minute: u32,
+    /// Calls of one tool per tenant and sliding minute, on top of the limit for all tools. In the environment as
+    /// `task.create=60,document.render=10`.
+    #[serde(deserialize_with = "limits")]
+    pub tool_rate_limits: BTreeMap<String, u32>,
+    /// Requests worked on at once, 1 to 100,000; more are answered with 503. Default 2,048.
+    pub max_concurrent_requests: usize,
+    /// Connections open at once, 1 to 100,000; more wait to be accepted. Default 20,000.
+    pub max_connections: usize,
+    /// How long a client may take over the head of a request, and how long a connection may stay idle, in milliseconds, at least
+    /// 100. Default 10,000.
+    pub header_timeout_ms: u64,
+    /// How long a client may take over the body of a request, in milliseconds, at least 100. Default 30,000.
+    pub body_timeout_ms: u64,
+    /// Where tools may send requests: `host`, `*.host`, either with `:port`; nowhere when empty. In the environment separated by
+    /// commas.
+    #[serde(deserialize_with = "list")]
+    pub egress_allow: Vec<String>,
+    /// Private networks (CIDR) that an allowed host may be in. In the environment separated by commas.
+    #[serde(deserialize_with = "list")]
+    pub egress_private_networks: Vec<String>,
     /// Events per projection transaction, 1 to 1,000. Default 1,000.
     pub projector_batch: usize,
     /// How log lines look. Default `text`.
@@ -105,6 +147,16 @@ pub struct Settings {
     pub database_url_projector: Option<SecretString>,
     /// The NATS server.
     pub nats_url: Option<SecretString>,
+    /// The NATS server as each role; `nats_url` when absent.
+    pub nats_url_command_api: Option<SecretString>,
+    pub nats_url_query_api: Option<SecretString>,
+    pub nats_url_worker: Option<SecretString>,
+    pub nats_url_projector: Option<SecretString>,
+    /// Certificates (PEM) of the authorities that may sign the NATS server's; the system's when absent.
+    pub nats_ca_file: Option<PathBuf>,
+    /// The certificate (PEM) toolgate shows to the NATS server, and its key; both or none.
+    pub nats_cert_file: Option<PathBuf>,
+    pub nats_key_file: Option<PathBuf>,
 }
 
 /// How log lines look.
@@ -210,8 +262,35 @@ fn defaults(profile: Profile) -> Result<config::ConfigBuilder<config::builder::D
         .set_default("ack_wait_ms", 30_000)?
         .set_default("max_open_calls", 10_000)?
         .set_default("rate_limit_per_minute", rate_limit)?
+        .set_default("jwks_refresh_seconds", 300)?
+        .set_default("tool_rate_limits", "")?
+        .set_default("max_concurrent_requests", 2_048)?
+        .set_default("max_connections", 20_000)?
+        .set_default("header_timeout_ms", 10_000)?
+        .set_default("body_timeout_ms", 30_000)?
+        .set_default("egress_allow", Vec::<String>::new())?
+        .set_default("egress_private_networks", Vec::<String>::new())?
         .set_default("projector_batch", 1_000)?
         .set_default("log_format", "text")
+}
+
+/// A table of numbers, or text such as `a=1,b=2` as the environment has it.
+fn limits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, u32>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Limits {
+        Table(BTreeMap<String, u32>),
+        Text(String),
+    }
+    let text = match Limits::deserialize(deserializer)? {
+        Limits::Table(limits) => return Ok(limits),
+        Limits::Text(text) => text,
+    };
+    let limit = |item: &str| {
+        let parsed = item.split_once('=').and_then(|(name, limit)| Some((name.trim().to_owned(), limit.trim().parse().ok()?)));
+        parsed.ok_or_else(|| serde::de::Error::custom(format!("tool_rate_limits: {item:?} is not <tool>=<calls per minute>")))
+    };
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(limit).collect()
 }
 
 /// An array, or text separated by commas as the environment has it.

@@ -52,6 +52,20 @@ pub(super) fn values(settings: &Settings) -> Result<(), Error> {
     within("ack_wait_ms", settings.ack_wait_ms, 300..=3_600_000)?;
     within("max_open_calls", settings.max_open_calls, 1..=u64::MAX)?;
     within("rate_limit_per_minute", settings.rate_limit_per_minute, 1..=u32::MAX)?;
+    within("jwks_refresh_seconds", settings.jwks_refresh_seconds, 1..=86_400)?;
+    within("max_concurrent_requests", settings.max_concurrent_requests, 1..=100_000)?;
+    within("max_connections", settings.max_connections, 1..=100_000)?;
+    within("header_timeout_ms", settings.header_timeout_ms, 100..=3_600_000)?;
+    within("body_timeout_ms", settings.body_timeout_ms, 100..=3_600_000)?;
+    for (tool, limit) in &settings.tool_rate_limits {
+        if toolgate_events::tools::find(tool).is_none() {
+            return Err(impossible("tool_rate_limits", format!("names {tool:?}, which is no tool")));
+        }
+        within("tool_rate_limits", *limit, 1..=u32::MAX)?;
+    }
+    if settings.nats_cert_file.is_some() != settings.nats_key_file.is_some() {
+        return Err(impossible("nats_cert_file", "needs `nats_key_file` beside it, and the other way round"));
+    }
     within("projector_batch", settings.projector_batch, 1..=1_000)?;
     if let Some(bytes) = settings.log_max_bytes {
         within("log_max_bytes", bytes, 1024 * 1024..=i64::MAX as u64)?;

@@ -43,6 +43,19 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
+fn limits_of_tools_are_a_table_or_a_text_and_name_tools() {
+    let file = "[tool_rate_limits]\n\"task.create\" = 60\n";
+    assert_eq!(load(&[], &[], file).unwrap().tool_rate_limits, BTreeMap::from([("task.create".to_owned(), 60)]));
+    let environment = [("TOOLGATE_TOOL_RATE_LIMITS", "task.create=60, document.render=1")];
+    let limits = load(&[], &environment, "").unwrap().tool_rate_limits;
+    assert_eq!(limits, BTreeMap::from([("task.create".to_owned(), 60), ("document.render".to_owned(), 1)]));
+    for wrong in ["task.create", "task.create=x", "no.such=1", "task.create=0"] {
+        let refused = refusal(&[("TOOLGATE_TOOL_RATE_LIMITS", wrong)], "");
+        assert!(refused.contains("tool_rate_limits"), "{wrong}: {refused}");
+    }
+}
+
+#[test]
 fn urls_have_their_customary_names_and_stay_secret() {
     let environment = [("DATABASE_URL", "postgres://u:hunter2@h/d"), ("NATS_URL", "")];
     let settings = load(&[], &environment, "").unwrap();
