@@ -79,8 +79,10 @@ pub enum Error {
     Database(#[from] sqlx::Error),
     #[error("cannot read {path}: {source}")]
     File { path: std::path::PathBuf, source: std::io::Error },
-    #[error("{path}: {source}")]
-    Policy { path: String, source: toolgate_security::PolicyError },
+    #[error("the built-in policy: {0}")]
+    Policy(#[from] toolgate_security::PolicyError),
+    #[error(transparent)]
+    PolicyFile(#[from] toolgate_security::PolicyFileError),
     #[error("{path}: {source}")]
     Keys { path: String, source: toolgate_security::JwksError },
     #[error(transparent)]
