@@ -16,6 +16,8 @@ impl RefusalEvent {
     pub const RATE_LIMITED: &'static str = "rate_limit_exceeded";
     /// The `aggregate_type` of the envelope.
     pub const AGGREGATE_TYPE: &'static str = "refusal";
+    /// What stands where too many are counted as one to be told apart.
+    pub const SEVERAL: &'static str = "several";
 
     /// The `event_type` of the envelope.
     pub fn name(&self) -> &'static str {
@@ -48,6 +50,43 @@ impl RefusalEvent {
             Self::RateLimitExceeded(exceeded) => exceeded.principal.as_deref(),
         }
     }
+
+    /// How many requests it tells of.
+    pub fn refused(&self) -> u64 {
+        match self {
+            Self::ToolCallDenied(denied) => denied.refused,
+            Self::RateLimitExceeded(exceeded) => exceeded.refused,
+        }
+    }
+
+    /// The same for another number of requests.
+    #[must_use]
+    pub fn counted(mut self, requests: u64) -> Self {
+        match &mut self {
+            Self::ToolCallDenied(denied) => denied.refused = requests,
+            Self::RateLimitExceeded(exceeded) => exceeded.refused = requests,
+        }
+        self
+    }
+
+    /// The same without what tells principals and tools apart.
+    #[must_use]
+    pub fn of_several(self) -> Self {
+        match self {
+            Self::ToolCallDenied(denied) => Self::ToolCallDenied(ToolCallDenied {
+                tool: None,
+                permission: Self::SEVERAL.to_owned(),
+                rule: Self::SEVERAL.to_owned(),
+                principal: None,
+                roles: Vec::new(),
+                permissions: Vec::new(),
+                ..denied
+            }),
+            Self::RateLimitExceeded(exceeded) => {
+                Self::RateLimitExceeded(RateLimitExceeded { tool: None, principal: None, ..exceeded })
+            }
+        }
+    }
 }
 
 /// A known principal asked for what the policy does not let it do. Holds everything that was decided from, so that the decision
@@ -63,7 +102,7 @@ pub struct ToolCallDenied {
     /// Which rule denied it, or that none grants it.
     pub rule: String,
     /// Absent when the refusals of several principals are counted as one, because there were too many to tell apart: then there
-    /// are no roles and permissions either, and `permission` and `rule` are [`ToolCallDenied::SEVERAL`].
+    /// are no roles and permissions either, and `permission` and `rule` are [`RefusalEvent::SEVERAL`].
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub principal: Option<String>,
     pub roles: Vec<String>,
@@ -77,7 +116,6 @@ pub struct ToolCallDenied {
 impl ToolCallDenied {
     /// The permission to call whatever tool there is.
     pub const ANY_TOOL: &'static str = "tool.*.*:invoke";
-    pub const SEVERAL: &'static str = "several";
 }
 
 /// Requests went over a limit.
@@ -108,4 +146,44 @@ pub enum LimitPolicy {
     Tool,
     /// Calls of a tenant that have no outcome yet.
     OpenCalls,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_nothing_is_left_that_tells_them_apart() {
+        let denied = RefusalEvent::ToolCallDenied(ToolCallDenied {
+            tool: Some("task.create".to_owned()),
+            permission: "tool.task.create:invoke".to_owned(),
+            policy_version: "p".to_owned(),
+            rule: "no rule grants it".to_owned(),
+            principal: Some("ada".to_owned()),
+            roles: vec!["viewer".to_owned()],
+            permissions: vec!["a:b".to_owned()],
+            refused: 0,
+            window_seconds: 60,
+        });
+        let exceeded = RefusalEvent::RateLimitExceeded(RateLimitExceeded {
+            policy: LimitPolicy::OpenCalls,
+            tool: Some("task.create".to_owned()),
+            limit: 5,
+            window_seconds: 60,
+            principal: Some("ada".to_owned()),
+            refused: 0,
+        });
+        assert_eq!((denied.principal(), exceeded.principal()), (Some("ada"), Some("ada")));
+        let several = denied.of_several().counted(3);
+        assert_eq!((several.principal(), several.refused()), (None, 3));
+        let expected = serde_json::json!({
+            "permission": "several", "policy_version": "p", "rule": "several", "roles": [], "permissions": [],
+            "refused": 3, "window_seconds": 60,
+        });
+        assert_eq!(several.data().unwrap(), expected);
+        let several = exceeded.of_several().counted(2);
+        assert_eq!((several.principal(), several.refused()), (None, 2));
+        let expected = serde_json::json!({"policy": "open_calls", "limit": 5, "window_seconds": 60, "refused": 2});
+        assert_eq!(several.data().unwrap(), expected);
+    }
 }
