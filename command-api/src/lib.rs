@@ -5,14 +5,17 @@
 mod commands;
 mod http;
 mod metrics;
+mod refusals;
 mod validators;
 
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
-use toolgate_security::Guard;
+use toolgate_security::{Decision, Guard, Principal, Problem};
 use toolgate_store::{Announcements, Clock, Log, LogError, Replies};
 use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub use refusals::Refusals;
 
 use crate::{metrics::Metrics, validators::Validators};
 
@@ -26,6 +29,7 @@ pub struct State {
     announcements: Announcements,
     validators: Arc<Validators>,
     metrics: Metrics,
+    refusals: Refusals,
 }
 
 impl State {
@@ -35,7 +39,21 @@ impl State {
         let replies = Arc::new(Replies::open(&log).await?);
         let announcements = Announcements::open(&log).await?;
         let metrics = Metrics::register(registry);
-        Ok(Self { guard, log, clock, replies, announcements, validators: Arc::new(Validators::compile()), metrics })
+        let refusals = Refusals::open(log.clone(), clock, registry);
+        Ok(Self { guard, log, clock, replies, announcements, validators: Arc::new(Validators::compile()), metrics, refusals })
+    }
+
+    /// Records what is still to be recorded: to be awaited after the last request was answered.
+    pub async fn close(&self) {
+        self.refusals.close().await;
+    }
+
+    /// Decides whether the principal may, and puts a denial on record. `tool` is the one it is about, where it is about one.
+    fn authorize(&self, principal: &Principal, tool: Option<&'static str>, permission: &str) -> Result<Decision, Problem> {
+        self.guard.decide(principal, permission).map_err(|denied| {
+            self.refusals.denied(principal, tool, &denied);
+            denied.into()
+        })
     }
 
     /// Why commands cannot be accepted at the moment.

@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{CallId, DecodeError, TenantId, ToolCallEvent, serde_text, upcast};
+use crate::{CallId, DecodeError, Event, RefusalEvent, TenantId, ToolCallEvent, serde_text, upcast};
 
 /// One event as it stands in the log. The stream sequence is the broker's and is not part of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,8 +13,9 @@ pub struct Envelope {
     pub event_version: u32,
     pub tenant_id: TenantId,
     pub aggregate_type: String,
+    /// The call, or the refusal.
     pub aggregate_id: CallId,
-    /// 1 for the first event of the call.
+    /// 1 for the first event of the aggregate.
     #[serde(with = "serde_text::u64_string")]
     pub aggregate_sequence: u64,
     pub correlation_id: Uuid,
@@ -73,6 +74,28 @@ impl Envelope {
         })
     }
 
+    /// Seals a refusal. It is an aggregate of this one event and has its id.
+    ///
+    /// # Errors
+    /// None for the event types of this release; the signature is serde's.
+    pub fn seal_refusal(event: &RefusalEvent, tenant_id: TenantId, stamp: Stamp) -> Result<Self, serde_json::Error> {
+        Ok(Self {
+            event_id: stamp.event_id,
+            event_type: event.name().to_owned(),
+            event_version: event.version(),
+            tenant_id,
+            aggregate_type: RefusalEvent::AGGREGATE_TYPE.to_owned(),
+            aggregate_id: CallId(stamp.event_id),
+            aggregate_sequence: 1,
+            correlation_id: stamp.event_id,
+            causation_id: stamp.causation_id,
+            actor: stamp.actor,
+            occurred_at: stamp.occurred_at,
+            trace_context: stamp.trace_context,
+            data: event.data()?,
+        })
+    }
+
     /// The bytes that go to the log.
     ///
     /// # Errors
@@ -91,7 +114,7 @@ impl Envelope {
     ///
     /// # Errors
     /// [`DecodeError`] for an unknown type, a newer version, or data that does not fit its version.
-    pub fn event(&self) -> Result<ToolCallEvent, DecodeError> {
+    pub fn event(&self) -> Result<Event, DecodeError> {
         upcast(&self.event_type, self.event_version, &self.data)
     }
 }

@@ -3,7 +3,51 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::Lane;
+use crate::{Lane, RefusalEvent};
+
+/// Whatever the log may hold.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    ToolCall(ToolCallEvent),
+    Refusal(RefusalEvent),
+}
+
+impl Event {
+    /// The `event_type` of the envelope.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ToolCall(event) => event.name(),
+            Self::Refusal(event) => event.name(),
+        }
+    }
+
+    /// The `event_version` this release writes.
+    pub fn version(&self) -> u32 {
+        match self {
+            Self::ToolCall(event) => event.version(),
+            Self::Refusal(event) => event.version(),
+        }
+    }
+
+    /// The envelope's `data`.
+    ///
+    /// # Errors
+    /// None of these types can fail to serialise; the signature is serde's.
+    pub fn data(&self) -> Result<Value, serde_json::Error> {
+        match self {
+            Self::ToolCall(event) => event.data(),
+            Self::Refusal(event) => event.data(),
+        }
+    }
+
+    /// What happened to a call; `None` for what belongs to no call.
+    pub fn into_tool_call(self) -> Option<ToolCallEvent> {
+        match self {
+            Self::ToolCall(event) => Some(event),
+            Self::Refusal(_) => None,
+        }
+    }
+}
 
 /// What can happen to a tool call. The wire form is the envelope's `event_type`, `event_version` and `data`; the Rust names
 /// never reach the log.

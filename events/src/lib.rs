@@ -9,6 +9,7 @@ pub mod canonical;
 mod envelope;
 mod event;
 mod ids;
+mod refusal;
 pub mod serde_text;
 mod subject;
 pub mod tool_call;
@@ -18,10 +19,11 @@ mod upcast;
 pub use call_view::{CallLinks, CallView};
 pub use envelope::{Envelope, Stamp, TraceContext};
 pub use event::{
-    Authorization, CallError, CallOptions, ToolCallCancelled, ToolCallEvent, ToolCallFailed, ToolCallRequested, ToolCallRetried,
-    ToolCallStarted, ToolCallSucceeded,
+    Authorization, CallError, CallOptions, Event, ToolCallCancelled, ToolCallEvent, ToolCallFailed, ToolCallRequested,
+    ToolCallRetried, ToolCallStarted, ToolCallSucceeded,
 };
 pub use ids::{CallId, TenantId};
+pub use refusal::{LimitPolicy, RateLimitExceeded, RefusalEvent, ToolCallDenied};
 pub use subject::{CallSubject, Lane, Partition, SubjectError};
 pub use tool_call::{Status, ToolCall};
 pub use upcast::{DecodeError, upcast};

@@ -33,6 +33,9 @@ impl fmt::Display for Partition {
 pub struct Lane(String);
 
 impl Lane {
+    /// Where refusals live, which nobody works on: no tool may run in it.
+    pub const REFUSAL: &'static str = "refusal";
+
     /// # Errors
     /// Anything but 1 to 32 characters of `a-z`, `0-9` and `-`: a lane is a subject token and a consumer name.
     pub fn new(name: impl Into<String>) -> Result<Self, SubjectError> {
@@ -40,6 +43,10 @@ impl Lane {
         let fits = (1..=32).contains(&name.len())
             && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
         if fits { Ok(Self(name)) } else { Err(SubjectError::Lane(name)) }
+    }
+
+    pub fn refusal() -> Self {
+        Self(Self::REFUSAL.to_owned())
     }
 
     pub fn as_str(&self) -> &str {
@@ -67,7 +74,8 @@ impl fmt::Display for Lane {
     }
 }
 
-/// Where the events of one call live in the log: `ev.<partition>.<tenant_id>.<lane>.<call_id>`.
+/// Where the events of one call live in the log: `ev.<partition>.<tenant_id>.<lane>.<call_id>`. A refusal lives in a lane of its
+/// own, under its own id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CallSubject {
     pub partition: Partition,
@@ -134,6 +142,7 @@ mod tests {
         let subject =
             CallSubject::new(16, TenantId(Uuid::from_u128(7)), Lane::new("search").unwrap(), CallId(Uuid::from_u128(9)));
         assert_eq!(CallSubject::parse(&subject.to_string()), Ok(subject));
+        assert_eq!(Lane::new(Lane::REFUSAL), Ok(Lane::refusal()));
     }
 
     #[test]

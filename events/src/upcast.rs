@@ -1,7 +1,7 @@
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::{Authorization, CallOptions, Lane, ToolCallEvent, ToolCallRequested, tools};
+use crate::{Authorization, CallOptions, Event, Lane, RefusalEvent, ToolCallEvent, ToolCallRequested, tools};
 
 /// Why the bytes of an event could not be understood. The event stays in the log and in the audit trail as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,9 +20,17 @@ pub enum DecodeError {
 ///
 /// # Errors
 /// [`DecodeError`] for an unknown type, a newer version, or data that does not fit its version.
-pub fn upcast(event_type: &str, version: u32, data: &Value) -> Result<ToolCallEvent, DecodeError> {
+pub fn upcast(event_type: &str, version: u32, data: &Value) -> Result<Event, DecodeError> {
     let read = Reader { event_type, version, data };
     Ok(match (event_type, version) {
+        (RefusalEvent::DENIED, 1) => Event::Refusal(RefusalEvent::ToolCallDenied(read.data()?)),
+        (RefusalEvent::RATE_LIMITED, 1) => Event::Refusal(RefusalEvent::RateLimitExceeded(read.data()?)),
+        _ => Event::ToolCall(tool_call(&read)?),
+    })
+}
+
+fn tool_call(read: &Reader<'_>) -> Result<ToolCallEvent, DecodeError> {
+    Ok(match (read.event_type, read.version) {
         (ToolCallEvent::REQUESTED, 1) => ToolCallEvent::ToolCallRequested(Box::new(read.data::<RequestedV1>()?.into())),
         (ToolCallEvent::REQUESTED, 2) => ToolCallEvent::ToolCallRequested(read.data()?),
         (ToolCallEvent::STARTED, 1) => ToolCallEvent::ToolCallStarted(read.data()?),
@@ -36,10 +44,12 @@ pub fn upcast(event_type: &str, version: u32, data: &Value) -> Result<ToolCallEv
             | ToolCallEvent::RETRIED
             | ToolCallEvent::SUCCEEDED
             | ToolCallEvent::FAILED
-            | ToolCallEvent::CANCELLED,
-            _,
-        ) => return Err(DecodeError::UnknownVersion { event_type: event_type.to_owned(), version }),
-        _ => return Err(DecodeError::UnknownType(event_type.to_owned())),
+            | ToolCallEvent::CANCELLED
+            | RefusalEvent::DENIED
+            | RefusalEvent::RATE_LIMITED,
+            version,
+        ) => return Err(DecodeError::UnknownVersion { event_type: read.event_type.to_owned(), version }),
+        _ => return Err(DecodeError::UnknownType(read.event_type.to_owned())),
     })
 }
 

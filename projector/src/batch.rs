@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Datelike, Utc};
 use serde_json::{Value, json};
-use toolgate_events::{CallId, CallSubject, Envelope, Partition, TenantId, ToolCallEvent, audit, audit::AuditRow, canonical};
+use toolgate_events::{CallId, CallSubject, Envelope, Event, Partition, TenantId, audit, audit::AuditRow, canonical};
 use toolgate_store::Received;
 use uuid::Uuid;
 
@@ -33,7 +33,7 @@ pub struct Numbered {
     pub data: String,
     pub traceparent: Option<String>,
     /// The event, or why it could not be understood.
-    pub event: Result<ToolCallEvent, String>,
+    pub event: Result<Event, String>,
 }
 
 impl Numbered {

@@ -19,7 +19,10 @@ use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter, met
 pub use entrance::{Entrance, Readiness, describe};
 pub use extract::{Authenticated, PathId, PathName, Query, StrictJson};
 pub use jwks::{JwksError, KeySet};
-pub use policy::{Decision, Policy, PolicyError};
+pub use policy::{
+    Decision, Denied, Effect, Input, Policies, Policy, PolicyError, PolicyFileError, Rule, RuleSource, Verdict, is_concrete,
+    is_permission,
+};
 pub use principal::Principal;
 pub use problem::{FieldError, Problem, ProblemDocument, ProblemKind};
 pub use request_context::{RequestContext, request_context};
@@ -30,21 +33,32 @@ pub use token::{TokenError, TokenVerifier};
 #[derive(Clone, Debug)]
 pub struct Guard {
     pub verifier: Arc<TokenVerifier>,
-    pub policy: Arc<Policy>,
+    pub policies: Policies,
     /// Largest request body, in bytes.
     pub body_limit: usize,
     pub violations: Violations,
 }
 
 impl Guard {
+    /// Decides whether the principal holds `permission`, for whoever records both outcomes.
+    ///
+    /// # Errors
+    /// [`Denied`], which is 403, when a rule denies it or none grants it.
+    pub fn decide(&self, principal: &Principal, permission: &str) -> Result<Decision, Denied> {
+        self.policies.decide(principal, permission)
+    }
+
     /// Decides whether the principal holds `permission`.
     ///
     /// # Errors
-    /// 403 when no rule grants it.
+    /// 403 when it does not. It names the permission and nothing of the policy.
     pub fn authorize(&self, principal: &Principal, permission: &str) -> Result<Decision, Problem> {
-        self.policy
-            .decide(principal, permission)
-            .ok_or_else(|| Problem::new(ProblemKind::Forbidden, format!("this needs the permission {permission}")))
+        Ok(self.decide(principal, permission)?)
+    }
+
+    /// [`Self::decide`] for whoever records nothing.
+    pub fn allows(&self, principal: &Principal, permission: &str) -> bool {
+        self.policies.allows(principal, permission)
     }
 }
 

@@ -121,9 +121,9 @@ fn read(delivery: &Delivery) -> Result<Option<Held>, String> {
         return Err("the event names another tenant or call than its subject".to_owned());
     }
     let event = envelope.event().map_err(|error| error.to_string())?;
-    if !matches!(event, ToolCallEvent::ToolCallRequested(_)) {
+    let Some(event @ ToolCallEvent::ToolCallRequested(_)) = event.into_tool_call() else {
         return Ok(None);
-    }
+    };
     let mut call = ToolCall::default();
     call.evolve(event);
     Ok(Some(Held {
@@ -311,7 +311,7 @@ async fn announce(context: &Context, delivery: &Delivery, subject: &CallSubject,
 
 fn outcome_of(recorded: &[Recorded]) -> Result<Option<(u64, Bytes)>, Abandoned> {
     let Some(last) = recorded.last() else { return Ok(None) };
-    if !last.envelope.event()?.is_outcome() {
+    if !last.envelope.event()?.into_tool_call().is_some_and(|event| event.is_outcome()) {
         return Ok(None);
     }
     Ok(Some((last.stream_sequence, last.envelope.encode()?.into())))

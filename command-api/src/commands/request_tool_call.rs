@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
-use toolgate_events::{CallId, CallSubject, Envelope, TenantId, ToolCall, ToolCallRequested, TraceContext, tool_call::Command};
+use toolgate_events::{
+    CallId, CallSubject, Envelope, Event, TenantId, ToolCall, ToolCallRequested, TraceContext, tool_call::Command,
+};
 use toolgate_store::{AppendError, Expect, WaitForReply};
 
 use super::{APPEND_PATIENCE, CallState, Error};
@@ -116,7 +118,7 @@ async fn wait_for_outcome(
                 // What cannot be read here is read from the log below.
                 if let Ok(announced) = announced
                     && let Ok(envelope) = Envelope::decode(&announced.envelope)
-                    && let Ok(event) = envelope.event()
+                    && let Ok(Event::ToolCall(event)) = envelope.event()
                 {
                     known.call.evolve(event);
                     known.finished_at = Some(envelope.occurred_at);

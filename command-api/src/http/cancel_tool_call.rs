@@ -34,7 +34,7 @@ pub async fn handler(
     context: RequestContext,
     id: Result<PathId, Problem>,
 ) -> Result<Response, Problem> {
-    state.guard.authorize(&principal, "tool_call:cancel")?;
+    state.authorize(&principal, None, "tool_call:cancel")?;
     let call_id = CallId(id?.0);
     let cancel = CancelToolCall {
         tenant_id: principal.tenant_id,

@@ -109,7 +109,7 @@ async fn accept(
     body: Body,
     contract: &'static Contract,
 ) -> Result<Response, Problem> {
-    let decision = state.guard.authorize(principal, &permission(contract.name))?;
+    let decision = state.authorize(principal, Some(contract.name), &permission(contract.name))?;
     let key = idempotency_key::parse(headers)?;
     let Body { tool, arguments, session_id, options } = body;
     let request_fingerprint =
@@ -158,10 +158,11 @@ fn contract_for(state: &crate::State, principal: &Principal, tool: &str) -> Resu
     if let Some(contract) = tools::find(tool) {
         return Ok(contract);
     }
-    let may_call_any = tools::all().iter().any(|contract| state.guard.authorize(principal, &permission(contract.name)).is_ok());
+    let may_call_any = tools::all().iter().any(|contract| state.guard.allows(principal, &permission(contract.name)));
     if may_call_any {
         Err(Problem::new(ProblemKind::NotFound, "there is no tool of that name; GET /v1/tools lists them"))
     } else {
+        state.refusals.denied_any_tool(principal, state.guard.policies.current().version());
         Err(Problem::new(ProblemKind::Forbidden, "this token allows no tool call"))
     }
 }

@@ -129,6 +129,7 @@ mod tests {
             assert_eq!(find(contract.name).map(|found| found.name), Some(contract.name));
             assert!(contract.max_attempts >= 1 && contract.timeout_ms >= 100);
             assert!(!contract.examples.is_empty(), "{} has no example", contract.name);
+            assert_ne!(contract.lane, Lane::refusal(), "{}: nobody works on refusals", contract.name);
         }
         let mut names: Vec<_> = all().iter().map(|contract| contract.name).collect();
         names.sort_unstable();

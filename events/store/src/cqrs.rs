@@ -68,9 +68,9 @@ impl EventStore<ToolCall> for JetStreamEventStore {
         let recorded = self.log.load(&subject).await.map_err(|error| failure(error.into()))?;
         recorded
             .into_iter()
-            .map(|event| {
-                let payload = event.envelope.event().map_err(|error| AggregateError::DeserializationError(error.into()))?;
-                Ok(framework_envelope(aggregate_id, payload, &event.envelope))
+            .filter_map(|event| match event.envelope.event() {
+                Ok(payload) => Some(Ok(framework_envelope(aggregate_id, payload.into_tool_call()?, &event.envelope))),
+                Err(error) => Some(Err(AggregateError::DeserializationError(error.into()))),
             })
             .collect()
     }

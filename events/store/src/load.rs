@@ -1,5 +1,5 @@
 use async_nats::jetstream::{self, ErrorCode};
-use toolgate_events::{CallId, CallSubject, DecodeError, Envelope, Partition, SubjectError, TenantId, ToolCall};
+use toolgate_events::{CallId, CallSubject, DecodeError, Envelope, Lane, Partition, SubjectError, TenantId, ToolCall};
 
 use crate::Log;
 
@@ -44,8 +44,17 @@ impl Log {
     /// [`LoadError`]
     pub async fn locate(&self, tenant: TenantId, call: CallId) -> Result<Option<CallSubject>, LoadError> {
         let partition = Partition::of(tenant, self.partitions);
-        let message = self.next_message(partition, &format!("ev.{partition}.{tenant}.*.{call}"), 1).await?;
-        Ok(message.map(|message| CallSubject::parse(&message.subject)).transpose()?)
+        let name = format!("ev.{partition}.{tenant}.*.{call}");
+        let mut from = 1;
+        while let Some(message) = self.next_message(partition, &name, from).await? {
+            let subject = CallSubject::parse(&message.subject)?;
+            // A refusal is no call, whoever asks for its id.
+            if subject.lane != Lane::refusal() {
+                return Ok(Some(subject));
+            }
+            from = message.sequence + 1;
+        }
+        Ok(None)
     }
 
     /// The event at one place of the log.
@@ -89,7 +98,9 @@ fn found(
 pub fn fold(recorded: &[Recorded]) -> Result<ToolCall, DecodeError> {
     let mut call = ToolCall::default();
     for event in recorded {
-        call.evolve(event.envelope.event()?);
+        if let Some(event) = event.envelope.event()?.into_tool_call() {
+            call.evolve(event);
+        }
     }
     Ok(call)
 }

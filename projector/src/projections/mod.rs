@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sqlx::PgConnection;
-use toolgate_events::{CallId, TenantId, ToolCallEvent, ToolCallSucceeded};
+use toolgate_events::{CallId, Event, TenantId, ToolCallEvent, ToolCallSucceeded};
 
 use crate::batch::Numbered;
 
@@ -107,7 +107,9 @@ async fn outcomes<'a>(transaction: &mut PgConnection, events: &'a [Numbered]) ->
     let feeding: Vec<_> = events
         .iter()
         .filter_map(|at| match &at.event {
-            Ok(ToolCallEvent::ToolCallSucceeded(succeeded)) if feeds_a_read_model(&succeeded.tool) => Some((at, succeeded)),
+            Ok(Event::ToolCall(ToolCallEvent::ToolCallSucceeded(succeeded))) if feeds_a_read_model(&succeeded.tool) => {
+                Some((at, succeeded))
+            }
             _ => None,
         })
         .collect();

@@ -2,7 +2,7 @@ use std::collections::{HashMap, hash_map::Entry};
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
-use toolgate_events::{Status, ToolCall, ToolCallEvent, ToolCallRequested, canonical};
+use toolgate_events::{Event, Status, ToolCall, ToolCallEvent, ToolCallRequested, canonical};
 
 use super::signed;
 use crate::batch::Numbered;
@@ -31,7 +31,7 @@ fn fold(events: &[Numbered]) -> Vec<Change<'_>> {
     let mut changes: Vec<Change<'_>> = Vec::new();
     let mut places = HashMap::new();
     for at in events {
-        let Ok(event) = &at.event else { continue };
+        let Ok(Event::ToolCall(event)) = &at.event else { continue };
         let place = match places.entry((at.tenant_id, at.row.aggregate_id)) {
             Entry::Occupied(place) => *place.get(),
             Entry::Vacant(vacant) => {

@@ -29,7 +29,7 @@ pub(crate) struct Parameters {
 /// The tenant's events, live and from any position (SSE)
 ///
 /// Frames carry `id: <position>`, `event: <event type>` and a CloudEvent as `data`. `event: reset` says that the position asked
-/// for lies beyond the newest, from which the stream goes on; `event: unauthorized` that the token has expired.
+/// for lies beyond the newest, from which the stream goes on; `event: unauthorized` that the token has expired or no longer allows it.
 #[utoipa::path(
     get,
     path = "/v1/events",

@@ -69,11 +69,11 @@ pub(crate) async fn page(
     Ok((page, false))
 }
 
-/// Every event of one call, ascending.
+/// Every event of one call, ascending. A refusal is no call.
 pub(crate) async fn of_call(tx: &mut TenantTx, call: CallId) -> Result<Vec<AuditRow>, Error> {
     let mut query = QueryBuilder::new(format!("select {COLUMNS} from audit_event a where"));
     push_filter(&mut query, &AuditFilter { call_id: Some(call), ..AuditFilter::default() }, Stretch::after(0));
-    query.push(" order by a.position");
+    query.push(" and a.aggregate_type <> 'refusal' order by a.position");
     Ok(query.build().try_map(|row: PgRow| audit_row(&row)).fetch_all(&mut **tx).await?)
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct CloudEvent<'a> {
     source: &'static str,
     #[serde(rename = "type")]
     event_type: &'a str,
-    /// The call.
+    /// The call, or the refusal.
     subject: Uuid,
     #[serde(with = "serde_text::timestamp")]
     #[schema(value_type = String, format = DateTime)]

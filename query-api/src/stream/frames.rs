@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use serde_json::json;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
-use toolgate_security::Principal;
+use toolgate_security::{Policies, Principal};
 
 use super::{Client, cloud_event::Rendered};
 use crate::State;
@@ -41,6 +41,8 @@ struct Streaming {
     client: Client,
     stage: Stage,
     expiry: std::pin::Pin<Box<Sleep>>,
+    principal: Principal,
+    policies: Policies,
     closed: CancellationToken,
     _counted: Counted,
 }
@@ -61,7 +63,7 @@ impl Drop for Counted {
     }
 }
 
-/// The response that serves `client` until the token expires.
+/// The response that serves `client` until the token expires or the policy withdraws the right to it.
 pub(crate) fn frames(state: &State, principal: &Principal, client: Client, resume: Resume) -> Response {
     #[expect(clippy::disallowed_methods, reason = "the end of a token is a time on the clock")]
     let left = (principal.expires_at - Utc::now()).to_std().unwrap_or_default();
@@ -69,6 +71,8 @@ pub(crate) fn frames(state: &State, principal: &Principal, client: Client, resum
         client,
         stage: Stage::Greeting(resume),
         expiry: Box::pin(tokio::time::sleep_until(Instant::now() + left)),
+        principal: principal.clone(),
+        policies: state.guard.policies.clone(),
         closed: state.closed.clone(),
         _counted: Counted::new(&state.sse_clients),
     };
@@ -111,9 +115,10 @@ impl Streaming {
             biased;
             () = self.closed.cancelled() => return None,
             () = &mut self.expiry => {
-                self.stage = Stage::Ended;
-                let detail = json!({"detail": "the token has expired"});
-                return Some(Event::default().event("unauthorized").data(detail.to_string()));
+                return Some(self.farewell("the token has expired"));
+            }
+            () = withdrawn(&mut self.policies, &self.principal) => {
+                return Some(self.farewell("the token no longer allows this"));
             }
             next = self.client.next() => next,
         };
@@ -124,6 +129,22 @@ impl Streaming {
                 tracing::warn!(error = %error, "an event stream ended early");
                 None
             }
+        }
+    }
+
+    /// The last frame of a stream whose token no longer opens it.
+    fn farewell(&mut self, detail: &str) -> Event {
+        self.stage = Stage::Ended;
+        Event::default().event("unauthorized").data(json!({"detail": detail}).to_string())
+    }
+}
+
+/// Waits until the policy no longer lets the principal subscribe.
+async fn withdrawn(policies: &mut Policies, principal: &Principal) {
+    loop {
+        policies.changed().await;
+        if !policies.allows(principal, "event:subscribe") {
+            return;
         }
     }
 }

@@ -79,8 +79,10 @@ pub enum Error {
     Database(#[from] sqlx::Error),
     #[error("cannot read {path}: {source}")]
     File { path: std::path::PathBuf, source: std::io::Error },
-    #[error("{path}: {source}")]
-    Policy { path: String, source: toolgate_security::PolicyError },
+    #[error("the built-in policy: {0}")]
+    Policy(#[from] toolgate_security::PolicyError),
+    #[error(transparent)]
+    PolicyFile(#[from] toolgate_security::PolicyFileError),
     #[error("{path}: {source}")]
     Keys { path: String, source: toolgate_security::JwksError },
     #[error(transparent)]
@@ -116,7 +118,7 @@ pub async fn run_all(context: &Context, everything: Everything, shutdown: Cancel
     let mut entrance = Entrance::new(registry, violations)
         .with_routes(toolgate_command_api::router(command_api.clone()))
         .with_routes(toolgate_query_api::router(query_api.clone()))
-        .with_readiness(command_readiness(command_api))
+        .with_readiness(command_readiness(command_api.clone()))
         .with_readiness(query_readiness(query_api.clone()));
     let trusts_itself = context.settings.jwks_file.is_none();
     if trusts_itself {
@@ -130,6 +132,7 @@ pub async fn run_all(context: &Context, everything: Everything, shutdown: Cancel
     end_streams_with(&query_api, &shutdown);
     let serving = async {
         let served = entrance.serve(listener, admin, shutdown.clone()).await;
+        command_api.close().await;
         background.cancel();
         served.map_err(Error::Serve)
     };
@@ -186,8 +189,10 @@ pub async fn run_one(role: Role, context: &Context, shutdown: CancellationToken)
             let state = parts.command_api(&mut registry).await?;
             let entrance = Entrance::new(registry, violations)
                 .with_routes(toolgate_command_api::router(state.clone()))
-                .with_readiness(command_readiness(state));
-            serve(settings, entrance, shutdown).await
+                .with_readiness(command_readiness(state.clone()));
+            let served = serve(settings, entrance, shutdown).await;
+            state.close().await;
+            served
         }
         Role::QueryApi => {
             let state = parts.query_api(&mut registry).await?;

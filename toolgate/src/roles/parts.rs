@@ -1,4 +1,8 @@
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use prometheus_client::registry::Registry;
 use secrecy::{ExposeSecret, SecretString};
@@ -8,7 +12,7 @@ use sqlx::{
 };
 use toolgate_events::{Lane, tools};
 use toolgate_projector::Projector;
-use toolgate_security::{Guard, KeySet, Policy, ReadPool, TokenVerifier, Violations};
+use toolgate_security::{Guard, KeySet, Policies, Policy, ReadPool, TokenVerifier, Violations};
 use toolgate_store::{Artifacts, Clock, Log, LogOptions};
 use toolgate_workers::Worker;
 
@@ -29,6 +33,7 @@ pub struct Parts<'a> {
     violations: Violations,
     log: Log,
     clock: Clock,
+    policies: OnceLock<Policies>,
 }
 
 impl<'a> Parts<'a> {
@@ -36,11 +41,11 @@ impl<'a> Parts<'a> {
         let settings = &context.settings;
         let options = LogOptions { partitions: settings.partitions, max_bytes: settings.log_max_bytes, replicas: 1 };
         let log = Log::open(context.connections.nats.expose_secret(), &options).await?;
-        Ok(Self { context, dev_issuer, violations, log, clock: Clock::system() })
+        Ok(Self { context, dev_issuer, violations, log, clock: Clock::system(), policies: OnceLock::new() })
     }
 
     pub async fn command_api(&self, registry: &mut Registry) -> Result<toolgate_command_api::State, Error> {
-        Ok(toolgate_command_api::State::open(self.guard()?, self.log.clone(), self.clock, registry).await?)
+        Ok(toolgate_command_api::State::open(self.guard(registry)?, self.log.clone(), self.clock, registry).await?)
     }
 
     pub async fn query_api(&self, registry: &mut Registry) -> Result<toolgate_query_api::State, Error> {
@@ -49,19 +54,31 @@ impl<'a> Parts<'a> {
         let options = toolgate_query_api::Options::new(secret);
         let artifacts = Artifacts::open(&self.log).await?;
         let pool = self.read_pool(true)?;
-        Ok(toolgate_query_api::State::open(self.guard()?, pool, self.log.clone(), artifacts, &options, registry).await?)
+        Ok(toolgate_query_api::State::open(self.guard(registry)?, pool, self.log.clone(), artifacts, &options, registry).await?)
     }
 
     /// Only entrances need it: a worker knows no keys.
-    fn guard(&self) -> Result<Guard, Error> {
+    fn guard(&self, registry: &mut Registry) -> Result<Guard, Error> {
         let settings = &self.context.settings;
         let keys = keys(self.context, self.dev_issuer)?;
         Ok(Guard {
             verifier: Arc::new(TokenVerifier::new(keys, &settings.issuer, &settings.audience)),
-            policy: Arc::new(policy(self.context)?),
+            policies: self.policies(registry)?,
             body_limit: settings.body_limit_bytes,
             violations: self.violations.clone(),
         })
+    }
+
+    /// Both APIs of one process share them, so that the file is read once and they decide alike.
+    fn policies(&self, registry: &mut Registry) -> Result<Policies, Error> {
+        if let Some(policies) = self.policies.get() {
+            return Ok(policies.clone());
+        }
+        let policies = match &self.context.settings.policy_file {
+            Some(path) => Policies::watch(path.clone(), registry)?,
+            None => Policies::fixed(Policy::built_in()?),
+        };
+        Ok(self.policies.get_or_init(|| policies).clone())
     }
 
     pub async fn worker(&self, registry: &mut Registry) -> Result<Worker, Error> {
@@ -129,17 +146,6 @@ fn keys(context: &Context, dev_issuer: Option<&DevIssuer>) -> Result<KeySet, Err
 /// The development issuer's public keys (RFC 7517).
 pub fn jwks_document(dev_issuer: &DevIssuer) -> Result<String, Error> {
     serde_json::to_string(&dev_issuer.jwks()).map_err(|error| Error::Demo(error.to_string()))
-}
-
-fn policy(context: &Context) -> Result<Policy, Error> {
-    let (path, policy) = match &context.settings.policy_file {
-        Some(path) => {
-            let text = fs::read_to_string(path).map_err(|source| Error::File { path: path.clone(), source })?;
-            (path.display().to_string(), Policy::parse(&text))
-        }
-        None => ("the built-in policy".to_owned(), Policy::built_in()),
-    };
-    policy.map_err(|source| Error::Policy { path, source })
 }
 
 /// The lanes asked for, or all of them.

@@ -44,5 +44,5 @@ enum SideEffectsSchema {
 }
 
 fn may_invoke(state: &State, principal: &Principal, contract: &Contract) -> bool {
-    state.guard.policy.decide(principal, &format!("tool.{}:invoke", contract.name)).is_some()
+    state.guard.allows(principal, &format!("tool.{}:invoke", contract.name))
 }

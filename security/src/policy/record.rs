@@ -1,0 +1,79 @@
+use super::Policies;
+use crate::{Principal, Problem, ProblemKind};
+
+/// A decision, for the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    pub policy_version: String,
+    /// What decided it, as [`Verdict`](super::Verdict) words it: `role <name>: <permission>`, `role <name> denies <permission>`,
+    /// `deny: <permission>`, the same after `tenant <uuid>`, `token: <permission>`, or `no rule grants it`.
+    pub rule: String,
+}
+
+/// A decision against the principal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// What was asked for.
+    pub permission: String,
+    pub decision: Decision,
+}
+
+impl Policies {
+    /// Decides by the policy in force whether the principal holds `permission`.
+    ///
+    /// # Errors
+    /// [`Denied`] when a rule denies it or none grants it.
+    pub fn decide(&self, principal: &Principal, permission: &str) -> Result<Decision, Denied> {
+        let policy = self.current();
+        let verdict = policy.decide(principal.into(), permission);
+        let decision = Decision { policy_version: policy.version().to_owned(), rule: verdict.to_string() };
+        if verdict.is_allowed() { Ok(decision) } else { Err(Denied { permission: permission.to_owned(), decision }) }
+    }
+
+    /// [`Self::decide`] for whoever records nothing.
+    pub fn allows(&self, principal: &Principal, permission: &str) -> bool {
+        self.current().decide(principal.into(), permission).is_allowed()
+    }
+}
+
+/// 403, naming the permission and nothing of the policy.
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        Self::new(ProblemKind::Forbidden, format!("this needs the permission {}", denied.permission))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use toolgate_events::TenantId;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::Policy;
+
+    #[test]
+    fn a_decision_names_its_policy_and_rule_and_a_refusal_tells_the_caller_neither() {
+        let policy = Policy::parse("version = 1\ndeny = [\"x:secret\"]\n[roles]\na = [\"x:*\"]\n").unwrap();
+        let policy_version = policy.version().to_owned();
+        let policies = Policies::fixed(policy);
+        let principal = Principal {
+            tenant_id: TenantId(Uuid::nil()),
+            subject: "alice".to_owned(),
+            roles: vec!["a".to_owned()],
+            permissions: vec!["token:grant".to_owned()],
+            session_id: None,
+            expires_at: chrono::DateTime::UNIX_EPOCH,
+        };
+        let decision = |rule: &str| Decision { policy_version: policy_version.clone(), rule: rule.to_owned() };
+        assert_eq!(policies.decide(&principal, "x:y"), Ok(decision("role a: x:*")));
+        assert_eq!(policies.decide(&principal, "token:grant"), Ok(decision("token: token:grant")));
+        let denied = policies.decide(&principal, "x:secret").unwrap_err();
+        assert_eq!(denied, Denied { permission: "x:secret".to_owned(), decision: decision("deny: x:secret") });
+        assert!(policies.allows(&principal, "x:y") && !policies.allows(&principal, "x:secret"));
+        let problem = Problem::from(denied);
+        assert_eq!(problem.kind(), ProblemKind::Forbidden);
+        let body = String::from_utf8(problem.body(None)).unwrap();
+        assert!(body.contains("\"this needs the permission x:secret\""), "{body}");
+        assert!(!body.contains("deny") && !body.contains(&policy_version), "{body}");
+    }
+}
