@@ -128,6 +128,9 @@ mod tests {
             roles: owned(roles),
             permissions: owned(permissions),
             session_id: None,
+            token_id: None,
+            key_id: String::new(),
+            issued_at: chrono::DateTime::UNIX_EPOCH,
             expires_at: chrono::DateTime::UNIX_EPOCH,
         }
     }

@@ -1,4 +1,4 @@
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use axum::response::{
     IntoResponse, Response,
@@ -9,9 +9,9 @@ use futures::{Stream, stream};
 use http::{HeaderName, HeaderValue};
 use prometheus_client::metrics::gauge::Gauge;
 use serde_json::json;
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Interval, Sleep, interval};
 use tokio_util::sync::CancellationToken;
-use toolgate_security::Principal;
+use toolgate_security::{Principal, TokenError, TokenVerifier};
 
 use super::{Client, cloud_event::Rendered};
 use crate::State;
@@ -19,6 +19,9 @@ use crate::State;
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// What a client is told to wait before it comes back.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How often a stream looks whether its token still counts.
+const RECHECK: Duration = Duration::from_secs(1);
 
 /// What precedes the events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,9 @@ struct Streaming {
     client: Client,
     stage: Stage,
     expiry: std::pin::Pin<Box<Sleep>>,
+    principal: Arc<Principal>,
+    verifier: Arc<TokenVerifier>,
+    rechecks: Interval,
     closed: CancellationToken,
     _counted: Counted,
 }
@@ -61,14 +67,17 @@ impl Drop for Counted {
     }
 }
 
-/// The response that serves `client` until the token expires.
-pub(crate) fn frames(state: &State, principal: &Principal, client: Client, resume: Resume) -> Response {
+/// The response that serves `client` until the token expires or is revoked.
+pub(crate) fn frames(state: &State, principal: Arc<Principal>, client: Client, resume: Resume) -> Response {
     #[expect(clippy::disallowed_methods, reason = "the end of a token is a time on the clock")]
     let left = (principal.expires_at - Utc::now()).to_std().unwrap_or_default();
     let streaming = Streaming {
         client,
         stage: Stage::Greeting(resume),
         expiry: Box::pin(tokio::time::sleep_until(Instant::now() + left)),
+        principal,
+        verifier: Arc::clone(&state.guard.verifier),
+        rechecks: interval(RECHECK),
         closed: state.closed.clone(),
         _counted: Counted::new(&state.sse_clients),
     };
@@ -107,22 +116,33 @@ impl Streaming {
     }
 
     async fn run(&mut self) -> Option<Event> {
-        let next = tokio::select! {
-            biased;
-            () = self.closed.cancelled() => return None,
-            () = &mut self.expiry => {
-                self.stage = Stage::Ended;
-                let detail = json!({"detail": "the token has expired"});
-                return Some(Event::default().event("unauthorized").data(detail.to_string()));
+        // Begun once: a reading that is given up and begun again would forget how long the client has been slow.
+        let mut next = pin!(self.client.next());
+        let next = loop {
+            tokio::select! {
+                biased;
+                () = self.closed.cancelled() => return None,
+                () = &mut self.expiry => break Err("the token has expired"),
+                _ = self.rechecks.tick() => match self.verifier.recheck(&self.principal) {
+                    Ok(()) => {}
+                    // Nothing is known against the token: the client may come back as soon as that can be checked.
+                    Err(TokenError::Unconfirmed) => return None,
+                    Err(TokenError::Suspended) => break Err("the tenant is suspended"),
+                    Err(_) => break Err("the token has been revoked"),
+                },
+                next = &mut next => break Ok(next),
             }
-            next = self.client.next() => next,
         };
         match next {
-            Ok(event) => event.map(|event| frame(&event)),
-            Err(error) => {
+            Ok(Ok(event)) => event.map(|event| frame(&event)),
+            Ok(Err(error)) => {
                 // The client comes back with its Last-Event-ID.
                 tracing::warn!(error = %error, "an event stream ended early");
                 None
+            }
+            Err(detail) => {
+                self.stage = Stage::Ended;
+                Some(Event::default().event("unauthorized").data(json!({"detail": detail}).to_string()))
             }
         }
     }
