@@ -61,7 +61,10 @@ impl State {
     /// # Errors
     /// The reason, for the operator.
     pub fn readiness(&self) -> Result<(), String> {
-        if self.log.is_connected() { Ok(()) } else { Err("not connected to NATS".to_owned()) }
+        if !self.log.is_connected() {
+            return Err("not connected to NATS".to_owned());
+        }
+        self.guard.verifier.readiness()
     }
 }
 

@@ -71,8 +71,13 @@ impl State {
         })
     }
 
-    pub fn health(&self) -> &Health {
-        &self.health
+    /// Why questions cannot be answered at the moment.
+    ///
+    /// # Errors
+    /// The reason, for the operator.
+    pub async fn readiness(&self) -> Result<(), String> {
+        self.health.readiness().await?;
+        self.guard.verifier.readiness()
     }
 
     /// Ends every event stream, open or to come: without this a graceful shutdown would wait for its clients.

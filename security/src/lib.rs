@@ -4,11 +4,12 @@
 
 mod entrance;
 mod extract;
-mod jwks;
+mod keys;
 mod policy;
 mod principal;
 mod problem;
 mod request_context;
+mod revocations;
 mod tenant_tx;
 mod token;
 
@@ -18,7 +19,7 @@ use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter, met
 
 pub use entrance::{Entrance, Readiness, describe};
 pub use extract::{Authenticated, PathId, PathName, Query, StrictJson};
-pub use jwks::{JwksError, KeySet};
+pub use keys::{KeySource, Keys, ReadError};
 pub use policy::{
     Decision, Denied, Effect, Input, Policies, Policy, PolicyError, PolicyFileError, Rule, RuleSource, Verdict, is_concrete,
     is_permission,
@@ -26,6 +27,7 @@ pub use policy::{
 pub use principal::Principal;
 pub use problem::{FieldError, Problem, ProblemDocument, ProblemKind};
 pub use request_context::{RequestContext, request_context};
+pub use revocations::{FRESH_FOR, Revocations, TenantAccess, TokenDigest};
 pub use tenant_tx::{ReadPool, TenantTx};
 pub use token::{TokenError, TokenVerifier};
 

@@ -11,6 +11,12 @@ pub struct Principal {
     /// Granted by the token itself, on top of what the roles grant.
     pub permissions: Vec<String>,
     pub session_id: Option<String>,
-    /// The `exp` claim: streams end here.
+    /// The `jti` claim: what the token can be revoked by.
+    pub token_id: Option<String>,
+    /// The key that signed the token.
+    pub key_id: String,
+    /// The `iat` claim, in whole seconds.
+    pub issued_at: DateTime<Utc>,
+    /// The `exp` claim, in whole seconds: streams end here.
     pub expires_at: DateTime<Utc>,
 }

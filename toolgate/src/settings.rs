@@ -221,6 +221,11 @@ impl Settings {
         Self::from_sources(profile, flags, environment, &file)
     }
 
+    /// Whether tokens of the development key are accepted: no other issuer's keys are named.
+    pub fn trusts_dev_issuer(&self) -> bool {
+        self.jwks_file.is_none() && self.jwks_url.is_none()
+    }
+
     fn from_sources(profile: Profile, flags: Flags, environment: HashMap<String, String>, file: &str) -> Result<Self, Error> {
         check::syntax(file)?;
         let file = File::from_str(file, FileFormat::Toml);

@@ -123,7 +123,7 @@ impl Log {
     }
 }
 
-enum Verdict {
+pub(crate) enum Verdict {
     Conflict,
     Full,
     TooLarge,
@@ -131,7 +131,7 @@ enum Verdict {
     Refused,
 }
 
-fn classify(error: &PublishError) -> Verdict {
+pub(crate) fn classify(error: &PublishError) -> Verdict {
     use std::error::Error as _;
     // async-nats names only the first of the two conflict codes, so the raw code decides.
     let code = error.source().and_then(|source| source.downcast_ref::<jetstream::Error>()).map(|error| error.error_code().0);

@@ -147,7 +147,7 @@ impl Log {
 }
 
 /// Connects, and reconnects for ever. async-nats leaves the login in a URL aside, so it is taken out here.
-async fn connect(url: &str) -> Result<Client, LogError> {
+pub(crate) async fn connect(url: &str) -> Result<Client, LogError> {
     let address: async_nats::ServerAddr = url.parse().map_err(|error| LogError::Url(format!("{error}")))?;
     let decoded = |part: &str| percent_decode_str(part).decode_utf8_lossy().into_owned();
     let mut options = async_nats::ConnectOptions::new()

@@ -29,7 +29,8 @@ pub(crate) struct Parameters {
 /// The tenant's events, live and from any position (SSE)
 ///
 /// Frames carry `id: <position>`, `event: <event type>` and a CloudEvent as `data`. `event: reset` says that the position asked
-/// for lies beyond the newest, from which the stream goes on; `event: unauthorized` that the token has expired or no longer allows it.
+/// for lies beyond the newest, from which the stream goes on; `event: unauthorized` that the token no longer counts or no longer
+/// allows it.
 #[utoipa::path(
     get,
     path = "/v1/events",
@@ -63,7 +64,7 @@ pub(crate) async fn subscribe_events(
         Some(asked) => (asked, Resume::Exact),
     };
     let client = Client::after(&state, principal.tenant_id, filter, position);
-    Ok(frames(&state, &principal, client, resume))
+    Ok(frames(&state, principal, client, resume))
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Error> {

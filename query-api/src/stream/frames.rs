@@ -1,4 +1,4 @@
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use axum::response::{
     IntoResponse, Response,
@@ -9,9 +9,9 @@ use futures::{Stream, stream};
 use http::{HeaderName, HeaderValue};
 use prometheus_client::metrics::gauge::Gauge;
 use serde_json::json;
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Interval, Sleep, interval};
 use tokio_util::sync::CancellationToken;
-use toolgate_security::{Policies, Principal};
+use toolgate_security::{Policies, Principal, TokenError, TokenVerifier};
 
 use super::{Client, cloud_event::Rendered};
 use crate::State;
@@ -19,6 +19,9 @@ use crate::State;
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// What a client is told to wait before it comes back.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How often a stream looks whether its token still counts.
+const RECHECK: Duration = Duration::from_secs(1);
 
 /// What precedes the events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +44,10 @@ struct Streaming {
     client: Client,
     stage: Stage,
     expiry: std::pin::Pin<Box<Sleep>>,
-    principal: Principal,
+    principal: Arc<Principal>,
     policies: Policies,
+    verifier: Arc<TokenVerifier>,
+    rechecks: Interval,
     closed: CancellationToken,
     _counted: Counted,
 }
@@ -63,16 +68,18 @@ impl Drop for Counted {
     }
 }
 
-/// The response that serves `client` until the token expires or the policy withdraws the right to it.
-pub(crate) fn frames(state: &State, principal: &Principal, client: Client, resume: Resume) -> Response {
+/// The response that serves `client` until its token expires, is revoked, or no longer allows it.
+pub(crate) fn frames(state: &State, principal: Arc<Principal>, client: Client, resume: Resume) -> Response {
     #[expect(clippy::disallowed_methods, reason = "the end of a token is a time on the clock")]
     let left = (principal.expires_at - Utc::now()).to_std().unwrap_or_default();
     let streaming = Streaming {
         client,
         stage: Stage::Greeting(resume),
         expiry: Box::pin(tokio::time::sleep_until(Instant::now() + left)),
-        principal: principal.clone(),
+        principal,
         policies: state.guard.policies.clone(),
+        verifier: Arc::clone(&state.guard.verifier),
+        rechecks: interval(RECHECK),
         closed: state.closed.clone(),
         _counted: Counted::new(&state.sse_clients),
     };
@@ -111,40 +118,35 @@ impl Streaming {
     }
 
     async fn run(&mut self) -> Option<Event> {
-        let next = tokio::select! {
-            biased;
-            () = self.closed.cancelled() => return None,
-            () = &mut self.expiry => {
-                return Some(self.farewell("the token has expired"));
+        // Begun once: a reading that is given up and begun again would forget how long the client has been slow.
+        let mut next = pin!(self.client.next());
+        let next = loop {
+            tokio::select! {
+                biased;
+                () = self.closed.cancelled() => return None,
+                () = &mut self.expiry => break Err("the token has expired"),
+                _ = self.rechecks.tick() => match self.verifier.recheck(&self.principal) {
+                    Ok(()) if self.policies.allows(&self.principal, "event:subscribe") => {}
+                    Ok(()) => break Err("the token no longer allows this"),
+                    // Nothing is known against the token: the client may come back as soon as that can be checked.
+                    Err(TokenError::Unconfirmed) => return None,
+                    Err(TokenError::Suspended) => break Err("the tenant is suspended"),
+                    Err(_) => break Err("the token has been revoked"),
+                },
+                next = &mut next => break Ok(next),
             }
-            () = withdrawn(&mut self.policies, &self.principal) => {
-                return Some(self.farewell("the token no longer allows this"));
-            }
-            next = self.client.next() => next,
         };
         match next {
-            Ok(event) => event.map(|event| frame(&event)),
-            Err(error) => {
+            Ok(Ok(event)) => event.map(|event| frame(&event)),
+            Ok(Err(error)) => {
                 // The client comes back with its Last-Event-ID.
                 tracing::warn!(error = %error, "an event stream ended early");
                 None
             }
-        }
-    }
-
-    /// The last frame of a stream whose token no longer opens it.
-    fn farewell(&mut self, detail: &str) -> Event {
-        self.stage = Stage::Ended;
-        Event::default().event("unauthorized").data(json!({"detail": detail}).to_string())
-    }
-}
-
-/// Waits until the policy no longer lets the principal subscribe.
-async fn withdrawn(policies: &mut Policies, principal: &Principal) {
-    loop {
-        policies.changed().await;
-        if !policies.allows(principal, "event:subscribe") {
-            return;
+            Err(detail) => {
+                self.stage = Stage::Ended;
+                Some(Event::default().event("unauthorized").data(json!({"detail": detail}).to_string()))
+            }
         }
     }
 }

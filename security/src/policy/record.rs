@@ -62,6 +62,9 @@ mod tests {
             roles: vec!["a".to_owned()],
             permissions: vec!["token:grant".to_owned()],
             session_id: None,
+            token_id: None,
+            key_id: String::new(),
+            issued_at: chrono::DateTime::UNIX_EPOCH,
             expires_at: chrono::DateTime::UNIX_EPOCH,
         };
         let decision = |rule: &str| Decision { policy_version: policy_version.clone(), rule: rule.to_owned() };

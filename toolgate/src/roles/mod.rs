@@ -1,5 +1,6 @@
 //! Runs the parts of the gateway in this process.
 
+mod access;
 mod demo;
 mod parts;
 
@@ -83,14 +84,14 @@ pub enum Error {
     Policy(#[from] toolgate_security::PolicyError),
     #[error(transparent)]
     PolicyFile(#[from] toolgate_security::PolicyFileError),
-    #[error("{path}: {source}")]
-    Keys { path: String, source: toolgate_security::JwksError },
+    #[error("the token keys of {name}: {source}")]
+    Keys { name: String, source: toolgate_security::ReadError },
+    #[error(transparent)]
+    Revocations(#[from] toolgate_store::RevocationError),
     #[error(transparent)]
     Query(#[from] toolgate_query_api::Error),
-    #[error("no keys to check tokens with: set TOOLGATE_JWKS_FILE to a JWKS document")]
+    #[error("no keys to check tokens with: set TOOLGATE_JWKS_URL or TOOLGATE_JWKS_FILE")]
     NoKeys,
-    #[error("`jwks_url` is not served by this release; save the document and set `jwks_file`")]
-    JwksUrl,
     #[error("the setting `lanes` names {0:?}, which no tool runs in")]
     UnknownLane(String),
     #[error(transparent)]
@@ -120,7 +121,7 @@ pub async fn run_all(context: &Context, everything: Everything, shutdown: Cancel
         .with_routes(toolgate_query_api::router(query_api.clone()))
         .with_readiness(command_readiness(command_api.clone()))
         .with_readiness(query_readiness(query_api.clone()));
-    let trusts_itself = context.settings.jwks_file.is_none();
+    let trusts_itself = context.settings.trusts_dev_issuer();
     if trusts_itself {
         entrance = entrance.with_jwks(parts::jwks_document(&dev_issuer)?);
     }
@@ -179,8 +180,8 @@ pub async fn run_one(role: Role, context: &Context, shutdown: CancellationToken)
     let mut registry = Registry::default();
     let violations = Violations::register(&mut registry);
     // Only the APIs need keys, and they say so when there are none.
-    if settings.jwks_file.is_none() && matches!(role, Role::CommandApi | Role::QueryApi) {
-        tracing::warn!("no jwks_file is set: tokens of the development key are accepted");
+    if settings.trusts_dev_issuer() && matches!(role, Role::CommandApi | Role::QueryApi) {
+        tracing::warn!("neither jwks_file nor jwks_url is set: tokens of the development key are accepted");
     }
     let dev_issuer = DevIssuer::load(&settings.data_dir).ok();
     let parts = Parts::open(context, dev_issuer.as_ref(), violations.clone()).await?;
@@ -265,6 +266,6 @@ fn command_readiness(state: toolgate_command_api::State) -> Readiness {
 fn query_readiness(state: toolgate_query_api::State) -> Readiness {
     Arc::new(move || {
         let state = state.clone();
-        Box::pin(async move { state.health().readiness().await })
+        Box::pin(async move { state.readiness().await })
     })
 }

@@ -1,5 +1,4 @@
 use std::{
-    fs,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -10,13 +9,14 @@ use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tokio::sync::OnceCell;
 use toolgate_events::{Lane, tools};
 use toolgate_projector::Projector;
-use toolgate_security::{Guard, KeySet, Policies, Policy, ReadPool, TokenVerifier, Violations};
+use toolgate_security::{Guard, Policies, Policy, ReadPool, Violations};
 use toolgate_store::{Artifacts, Clock, Log, LogOptions};
 use toolgate_workers::Worker;
 
-use super::{Context, Error};
+use super::{Context, Error, access::Access};
 use crate::dev_issuer::DevIssuer;
 
 /// Connections a role keeps to the database at the most.
@@ -34,6 +34,8 @@ pub struct Parts<'a> {
     log: Log,
     clock: Clock,
     policies: OnceLock<Policies>,
+    /// Shared by the APIs of this process.
+    access: OnceCell<Access>,
 }
 
 impl<'a> Parts<'a> {
@@ -41,11 +43,19 @@ impl<'a> Parts<'a> {
         let settings = &context.settings;
         let options = LogOptions { partitions: settings.partitions, max_bytes: settings.log_max_bytes, replicas: 1 };
         let log = Log::open(context.connections.nats.expose_secret(), &options).await?;
-        Ok(Self { context, dev_issuer, violations, log, clock: Clock::system(), policies: OnceLock::new() })
+        Ok(Self {
+            context,
+            dev_issuer,
+            violations,
+            log,
+            clock: Clock::system(),
+            policies: OnceLock::new(),
+            access: OnceCell::new(),
+        })
     }
 
     pub async fn command_api(&self, registry: &mut Registry) -> Result<toolgate_command_api::State, Error> {
-        Ok(toolgate_command_api::State::open(self.guard(registry)?, self.log.clone(), self.clock, registry).await?)
+        Ok(toolgate_command_api::State::open(self.guard(registry).await?, self.log.clone(), self.clock, registry).await?)
     }
 
     pub async fn query_api(&self, registry: &mut Registry) -> Result<toolgate_query_api::State, Error> {
@@ -54,15 +64,17 @@ impl<'a> Parts<'a> {
         let options = toolgate_query_api::Options::new(secret);
         let artifacts = Artifacts::open(&self.log).await?;
         let pool = self.read_pool(true)?;
-        Ok(toolgate_query_api::State::open(self.guard(registry)?, pool, self.log.clone(), artifacts, &options, registry).await?)
+        let guard = self.guard(registry).await?;
+        Ok(toolgate_query_api::State::open(guard, pool, self.log.clone(), artifacts, &options, registry).await?)
     }
 
     /// Only entrances need it: a worker knows no keys.
-    fn guard(&self, registry: &mut Registry) -> Result<Guard, Error> {
+    async fn guard(&self, registry: &mut Registry) -> Result<Guard, Error> {
         let settings = &self.context.settings;
-        let keys = keys(self.context, self.dev_issuer)?;
+        let opening = Access::open(self.context, self.dev_issuer, &self.log, self.clock, registry);
+        let access = self.access.get_or_try_init(|| opening).await?;
         Ok(Guard {
-            verifier: Arc::new(TokenVerifier::new(keys, &settings.issuer, &settings.audience)),
+            verifier: Arc::clone(&access.verifier),
             policies: self.policies(registry)?,
             body_limit: settings.body_limit_bytes,
             violations: self.violations.clone(),
@@ -125,22 +137,6 @@ fn pool(url: &SecretString, test_connections: bool, timeout: Option<&str>) -> Re
         None => options,
     };
     Ok(pool.connect_lazy_with(options))
-}
-
-fn keys(context: &Context, dev_issuer: Option<&DevIssuer>) -> Result<KeySet, Error> {
-    if context.settings.jwks_url.is_some() {
-        // Falling back to another issuer would trust somebody the operator did not name.
-        return Err(Error::JwksUrl);
-    }
-    let (path, document) = match (&context.settings.jwks_file, dev_issuer) {
-        (Some(path), _) => {
-            let document = fs::read_to_string(path).map_err(|source| Error::File { path: path.clone(), source })?;
-            (path.display().to_string(), document)
-        }
-        (None, Some(dev_issuer)) => ("the development key".to_owned(), jwks_document(dev_issuer)?),
-        (None, None) => return Err(Error::NoKeys),
-    };
-    KeySet::parse(&document).map_err(|source| Error::Keys { path, source })
 }
 
 /// The development issuer's public keys (RFC 7517).
