@@ -14,6 +14,7 @@ mod load;
 mod log;
 mod park;
 mod projections;
+mod quota;
 
 pub use announce::{AnnouncedOutcome, Projected, Replies, ReplyTo, WaitForReply};
 pub use append::{AppendError, Expect};
@@ -25,3 +26,4 @@ pub use load::{LoadError, Recorded, fold};
 pub use log::{Log, LogError, LogOptions, PartitionState};
 pub use park::Parked;
 pub use projections::{Announcements, Following};
+pub use quota::{CounterError, CounterName, Counters};
