@@ -5,24 +5,29 @@
 mod commands;
 mod http;
 mod metrics;
+mod open_calls;
 mod refusals;
 mod validators;
 
 use std::sync::Arc;
 
+use axum::middleware;
 use prometheus_client::registry::Registry;
-use toolgate_security::{Decision, Guard, Principal, Problem};
+use tokio::time::Instant;
+use toolgate_security::{Admission, Decision, Guard, Principal, Problem, Refused, admit_commands};
 use toolgate_store::{Announcements, Clock, Log, LogError, Replies};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use refusals::Refusals;
 
-use crate::{metrics::Metrics, validators::Validators};
+use crate::{metrics::Metrics, open_calls::OpenCalls, validators::Validators};
 
 /// What every handler works with.
 #[derive(Clone, Debug)]
 pub struct State {
     guard: Guard,
+    admission: Admission,
+    open_calls: OpenCalls,
     log: Log,
     clock: Clock,
     replies: Arc<Replies>,
@@ -32,15 +37,31 @@ pub struct State {
     refusals: Refusals,
 }
 
+/// How much a tenant may do.
+#[derive(Debug)]
+pub struct Limits {
+    pub admission: Admission,
+    /// Calls of one tenant without an outcome.
+    pub max_open_calls: u64,
+}
+
 impl State {
     /// # Errors
     /// When the subscription for outcomes cannot be made.
-    pub async fn open(guard: Guard, log: Log, clock: Clock, registry: &mut Registry) -> Result<Self, LogError> {
+    pub async fn open(guard: Guard, limits: Limits, log: Log, clock: Clock, registry: &mut Registry) -> Result<Self, LogError> {
+        let Limits { admission, max_open_calls } = limits;
         let replies = Arc::new(Replies::open(&log).await?);
-        let announcements = Announcements::open(&log).await?;
-        let metrics = Metrics::register(registry);
+        let open_calls = OpenCalls::new(max_open_calls);
+        let announced = open_calls.clone();
+        let hear = move |projected| announced.projected(projected, Instant::now());
+        let announcements = Announcements::open_for(&log, hear).await?;
         let refusals = Refusals::open(log.clone(), clock, registry);
-        Ok(Self { guard, log, clock, replies, announcements, validators: Arc::new(Validators::compile()), metrics, refusals })
+        let recorder = refusals.clone();
+        let admission = admission.with_on_refused(Arc::new(move |principal: &Principal, refused: Refused| {
+            recorder.rate_limited(principal, refused);
+        }));
+        let (metrics, validators) = (Metrics::register(registry), Arc::new(Validators::compile()));
+        Ok(Self { guard, admission, open_calls, log, clock, replies, announcements, validators, metrics, refusals })
     }
 
     /// Records what is still to be recorded: to be awaited after the last request was answered.
@@ -76,7 +97,8 @@ impl axum::extract::FromRef<State> for Guard {
 
 /// The routes of this API.
 pub fn router(state: State) -> OpenApiRouter {
-    routes().with_state(state)
+    let admission = middleware::from_fn_with_state(state.admission.clone(), admit_commands);
+    routes().route_layer(admission).with_state(state)
 }
 
 /// The description of this API.

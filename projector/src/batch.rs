@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Datelike, Utc};
 use serde_json::{Value, json};
-use toolgate_events::{CallId, CallSubject, Envelope, Event, Partition, TenantId, audit, audit::AuditRow, canonical};
+use toolgate_events::{
+    CallId, CallSubject, Envelope, Event, Partition, TenantId, ToolCallEvent, audit, audit::AuditRow, canonical,
+};
 use toolgate_store::Received;
 use uuid::Uuid;
 
@@ -15,12 +17,14 @@ pub struct Head {
     pub hash: String,
     /// Of the event at that position: what is not newer has its row already.
     pub stream_sequence: u64,
+    /// The tenant's calls without an outcome.
+    pub open_calls: u64,
 }
 
 impl Head {
     /// Before a tenant's first event.
     pub fn genesis(tenant: TenantId) -> Self {
-        Self { position: 0, hash: audit::genesis_hash(tenant), stream_sequence: 0 }
+        Self { position: 0, hash: audit::genesis_hash(tenant), stream_sequence: 0, open_calls: 0 }
     }
 }
 
@@ -90,7 +94,13 @@ pub fn number(message: &Received, partitions: u16, heads: &mut HashMap<TenantId,
     };
     let data = canonical::to_string(&row.data);
     row.hash = row.hash_over(&data);
-    *head = Head { position: row.position, hash: row.hash.clone(), stream_sequence: row.stream_sequence };
+    let open_calls = match &event {
+        Ok(Event::ToolCall(ToolCallEvent::ToolCallRequested(_))) => head.open_calls + 1,
+        // An outcome without a request is a stranger's.
+        Ok(Event::ToolCall(event)) if event.is_outcome() => head.open_calls.saturating_sub(1),
+        _ => head.open_calls,
+    };
+    *head = Head { position: row.position, hash: row.hash.clone(), stream_sequence: row.stream_sequence, open_calls };
     Some(Numbered { tenant_id, row, data, traceparent: envelope.trace_context.map(|trace| trace.traceparent), event })
 }
 

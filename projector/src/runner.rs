@@ -230,7 +230,7 @@ impl Projector {
         for (partition, mismatch) in &halted {
             self.halt(run, *partition, mismatch);
         }
-        self.announce(&events).await;
+        self.announce(&events, &run.heads).await;
         if run.heads.len() > MAX_HEADS {
             run.heads.clear();
         }
@@ -266,8 +266,9 @@ impl Projector {
         }
         unknown.sort_unstable();
         unknown.dedup();
-        let rows: Vec<(uuid::Uuid, i64, String, i64)> = sqlx::query_as(
-            "select t.tenant_id, head.position, head.hash, head.stream_sequence
+        let rows: Vec<(uuid::Uuid, i64, String, i64, i64)> = sqlx::query_as(
+            "select t.tenant_id, head.position, head.hash, head.stream_sequence,
+                 (select count(*) from tool_call c where c.tenant_id = t.tenant_id and c.finished_at is null)
              from unnest($1::uuid[]) as t (tenant_id)
              cross join lateral (
                  select position, hash, stream_sequence from audit_event a where a.tenant_id = t.tenant_id order by position desc limit 1
@@ -277,18 +278,19 @@ impl Projector {
         .fetch_all(&self.environment.database)
         .await?;
         let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
-        heads.extend(rows.into_iter().map(|(tenant, position, hash, stream_sequence)| {
-            let head = Head { position: unsigned(position), hash, stream_sequence: unsigned(stream_sequence) };
-            (TenantId(tenant), head)
+        heads.extend(rows.into_iter().map(|(tenant, position, hash, stream_sequence, open_calls)| {
+            let (position, stream_sequence) = (unsigned(position), unsigned(stream_sequence));
+            (TenantId(tenant), Head { position, hash, stream_sequence, open_calls: unsigned(open_calls) })
         }));
         Ok(())
     }
 
-    async fn announce(&self, events: &[Numbered]) {
+    async fn announce(&self, events: &[Numbered], heads: &HashMap<TenantId, Head>) {
         // Of several events of a tenant the last stays.
         let newest: HashMap<_, _> = events.iter().map(|event| (event.tenant_id, &event.row)).collect();
         for (tenant, row) in newest {
-            let projected = Projected { tenant, position: row.position, stream_sequence: row.stream_sequence };
+            let open_calls = heads.get(&tenant).map(|head| head.open_calls);
+            let projected = Projected { tenant, position: row.position, stream_sequence: row.stream_sequence, open_calls };
             self.environment.log.announce_projected(projected).await;
         }
     }

@@ -17,10 +17,12 @@ use utoipa::openapi::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{Problem, ProblemKind, Violations, request_context};
-
-/// How long requests under way may still take after the shutdown; the process must end before it is killed.
-const DRAIN: Duration = Duration::from_secs(20);
+use crate::{
+    Problem, ProblemKind, Violations,
+    admission::{Places, hold_a_place},
+    request_context,
+    server::{ServerLimits, serve},
+};
 
 /// Says whether a part of the process can do its work, and if not, why.
 pub type Readiness = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
@@ -32,11 +34,37 @@ pub struct Entrance {
     registry: Arc<Registry>,
     violations: Violations,
     jwks: Option<String>,
+    limits: EntranceLimits,
+}
+
+/// What clients are held to, whoever they are.
+#[derive(Clone, Copy, Debug)]
+pub struct EntranceLimits {
+    /// Requests worked on at once; more are answered with 503.
+    pub max_concurrent_requests: usize,
+    /// Connections open at once, on each listener; more wait to be accepted.
+    pub max_connections: usize,
+    /// How long the head of a request may take, and how long a connection may stay idle.
+    pub header_timeout: Duration,
+}
+
+impl Default for EntranceLimits {
+    fn default() -> Self {
+        Self { max_concurrent_requests: 2_048, max_connections: 20_000, header_timeout: Duration::from_secs(10) }
+    }
 }
 
 impl Entrance {
     pub fn new(registry: Registry, violations: Violations) -> Self {
-        Self { api: OpenApiRouter::new(), readiness: Vec::new(), registry: Arc::new(registry), violations, jwks: None }
+        let (api, limits) = (OpenApiRouter::new(), EntranceLimits::default());
+        Self { api, readiness: Vec::new(), registry: Arc::new(registry), violations, jwks: None, limits }
+    }
+
+    /// Holds clients to other limits than the default ones.
+    #[must_use]
+    pub fn with_limits(mut self, limits: EntranceLimits) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// Opens the routes of one API.
@@ -66,9 +94,13 @@ impl Entrance {
     /// # Errors
     /// When a listener fails.
     pub async fn serve(self, listener: TcpListener, admin: Option<TcpListener>, shutdown: CancellationToken) -> io::Result<()> {
-        let Self { api, readiness, registry, violations, jwks } = self;
+        let Self { api, readiness, registry, violations, jwks, limits } = self;
+        let EntranceLimits { max_concurrent_requests, max_connections, header_timeout } = limits;
+        let limits = ServerLimits { max_connections, header_timeout };
         let (routes, document) = api.split_for_parts();
         let document = Arc::new(describe(document));
+        // What watches over the process is answered however busy it is.
+        let routes = routes.layer(middleware::from_fn_with_state(Places::new(max_concurrent_requests), hold_a_place));
         let mut public =
             routes.route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(move || ready(readiness.clone())));
         if let Some(jwks) = jwks {
@@ -78,11 +110,12 @@ impl Entrance {
             .route("/metrics", get(move || async move { metrics(&registry) }))
             .route("/openapi.json", get(move || async move { Json(document.as_ref()).into_response() }));
         match admin {
-            None => serve(listener, guarded(public.merge(about), violations), shutdown).await,
+            None => serve(listener, guarded(public.merge(about), violations), limits, shutdown).await,
             Some(admin) => {
                 let (public, about) = (guarded(public, violations.clone()), guarded(about, violations));
                 let stop = shutdown.clone();
-                tokio::try_join!(serve(listener, public, shutdown), serve(admin, about, stop)).map(|_| ())
+                let serving = tokio::try_join!(serve(listener, public, limits, shutdown), serve(admin, about, limits, stop));
+                serving.map(|_| ())
             }
         }
     }
@@ -112,22 +145,6 @@ fn guarded(routes: Router, violations: Violations) -> Router {
         })
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(violations, request_context))
-}
-
-async fn serve(listener: TcpListener, routes: Router, shutdown: CancellationToken) -> io::Result<()> {
-    let server = axum::serve(listener, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    tokio::select! {
-        served = async { server.await } => served,
-        () = drain_limit(shutdown) => {
-            tracing::warn!("requests are still under way {} seconds after the shutdown; leaving them", DRAIN.as_secs());
-            Ok(())
-        }
-    }
-}
-
-async fn drain_limit(shutdown: CancellationToken) {
-    shutdown.cancelled().await;
-    tokio::time::sleep(DRAIN).await;
 }
 
 /// The answer of a handler that panicked.

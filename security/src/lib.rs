@@ -2,24 +2,29 @@
 //!
 //! Tool logic and routes live elsewhere; everything that guards an entrance lives here, once.
 
+mod admission;
 mod entrance;
 mod extract;
 mod keys;
+mod limiter;
 mod policy;
 mod principal;
 mod problem;
 mod request_context;
 mod revocations;
+mod server;
 mod tenant_tx;
 mod token;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter, metrics::family::Family, registry::Registry};
 
-pub use entrance::{Entrance, Readiness, describe};
+pub use admission::{Admission, Admitted, OnRefused, RateLimits, Refused, admit_commands};
+pub use entrance::{Entrance, EntranceLimits, Readiness, describe};
 pub use extract::{Authenticated, PathId, PathName, Query, StrictJson};
 pub use keys::{KeySource, Keys, ReadError};
+pub use limiter::{Counted, Limiter, Now, Quota, QuotaUnavailable};
 pub use policy::{
     Decision, Denied, Effect, Input, Policies, Policy, PolicyError, PolicyFileError, Rule, RuleSource, Verdict, is_concrete,
     is_permission,
@@ -38,6 +43,8 @@ pub struct Guard {
     pub policies: Policies,
     /// Largest request body, in bytes.
     pub body_limit: usize,
+    /// How long a body may take to arrive: a slow sender would hold its connection and its buffer for ever.
+    pub body_timeout: Duration,
     pub violations: Violations,
 }
 

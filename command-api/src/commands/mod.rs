@@ -46,6 +46,9 @@ pub enum Error {
     /// 503
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// 429
+    #[error("the tenant has {0} calls without an outcome")]
+    TooManyOpenCalls(u64),
     /// 500
     #[error(transparent)]
     Decode(#[from] DecodeError),
@@ -67,6 +70,9 @@ impl From<Error> for Problem {
                     internal(&rule)
                 }
             },
+            Error::TooManyOpenCalls(most) => {
+                Self::rate_limited(format!("this tenant has {most} calls without an outcome; wait for some of them to finish"), 1)
+            }
             Error::Append(AppendError::Full) => Self::unavailable("the log is full; nothing was accepted"),
             Error::Append(AppendError::TooLarge) => Self::new(ProblemKind::TooLarge, "the call is larger than the log accepts"),
             Error::Append(AppendError::Conflict | AppendError::Unknown) => {

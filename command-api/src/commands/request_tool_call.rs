@@ -7,7 +7,7 @@ use toolgate_events::{
 use toolgate_store::{AppendError, Expect, WaitForReply};
 
 use super::{APPEND_PATIENCE, CallState, Error};
-use crate::State;
+use crate::{State, open_calls::Room};
 
 /// First look into the log while waiting for an announcement that may have been lost; the pause doubles up to the last.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
@@ -24,6 +24,8 @@ pub struct RequestToolCall {
     pub trace_context: TraceContext,
     /// How long the caller waits for the outcome.
     pub wait: Option<Duration>,
+    /// Whether the same request may have been made before.
+    pub may_exist: bool,
     /// Whether the outcome changes what the tenant reads: then an answer that waited is also projected.
     pub changes_read_models: bool,
 }
@@ -43,13 +45,18 @@ pub struct Accepted {
 /// [`Error`]; after `AppendError::Unknown` the call may exist, and the same request again finds it.
 pub async fn handle(state: &State, command: RequestToolCall) -> Result<Accepted, Error> {
     let deadline = command.wait.map(|wait| Instant::now() + wait);
-    let RequestToolCall { tenant_id, call_id, request, trace_context, changes_read_models, .. } = command;
+    let RequestToolCall { tenant_id, call_id, request, trace_context, changes_read_models, may_exist, .. } = command;
     let subject = CallSubject::new(state.log.partitions(), tenant_id, request.lane.clone(), call_id);
     // Taken before the append: the outcome may be announced before the acknowledgement is back.
     let waiting = deadline.map(|deadline| (deadline, state.replies.wait_for(call_id)));
     let following = waiting.as_ref().filter(|_| changes_read_models).map(|_| state.announcements.follow(tenant_id));
 
-    let mut accepted = append(state, &subject, request, trace_context, waiting.is_some()).await?;
+    let mut accepted = match state.open_calls.take(tenant_id, Instant::now()) {
+        Some(room) => append(state, &subject, request, trace_context, waiting.is_some(), room).await?,
+        // There is no room for a call, but a call that is there is not refused to whoever asks for it again.
+        None if may_exist => existing(state, &subject, request).await?.ok_or(full(state))?,
+        None => return Err(full(state)),
+    };
     if let Some((deadline, waiting)) = waiting
         && !accepted.state.is_final()
     {
@@ -69,6 +76,7 @@ async fn append(
     request: Box<ToolCallRequested>,
     trace_context: TraceContext,
     waits: bool,
+    room: Room,
 ) -> Result<Accepted, Error> {
     let stamp = state.clock.stamp(request.authorization.principal.clone(), None, Some(trace_context));
     let requested_at = stamp.occurred_at;
@@ -80,25 +88,33 @@ async fn append(
     let appended = state.log.append(subject, &envelope, Expect::NOTHING, reply_to, APPEND_PATIENCE).await;
     state.metrics.append(began.elapsed());
     match appended {
-        Ok(_) => {
+        Ok(sequence) => {
+            room.appended(sequence);
             toolgate_store::crash::point("command-api.appended");
             call.evolve(event);
             Ok(Accepted { state: CallState { call, requested_at, finished_at: None }, replayed: false, position: None })
         }
-        Err(AppendError::Conflict) => {
-            let recorded = state.log.load(subject).await?;
-            let existing = CallState::of(&recorded)?.ok_or(AppendError::Conflict)?;
-            match existing.call.decide(Command::Request(request)) {
-                Err(toolgate_events::tool_call::Error::AlreadyRequested) => {
-                    Ok(Accepted { state: existing, replayed: true, position: None })
-                }
-                Err(refused) => Err(refused.into()),
-                // An existing call never accepts a second request.
-                Ok(_) => Err(AppendError::Conflict.into()),
-            }
-        }
+        Err(AppendError::Conflict) => Ok(existing(state, subject, request).await?.ok_or(AppendError::Conflict)?),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The call that `request` repeats, if there is one.
+async fn existing(state: &State, subject: &CallSubject, request: Box<ToolCallRequested>) -> Result<Option<Accepted>, Error> {
+    let recorded = state.log.load(subject).await?;
+    let Some(existing) = CallState::of(&recorded)? else { return Ok(None) };
+    match existing.call.decide(Command::Request(request)) {
+        Err(toolgate_events::tool_call::Error::AlreadyRequested) => {
+            Ok(Some(Accepted { state: existing, replayed: true, position: None }))
+        }
+        Err(refused) => Err(refused.into()),
+        // An existing call never accepts a second request.
+        Ok(_) => Err(AppendError::Conflict.into()),
+    }
+}
+
+fn full(state: &State) -> Error {
+    Error::TooManyOpenCalls(state.open_calls.most())
 }
 
 /// The announcement is the fast path, the log the truth: a lost announcement costs time, never the answer. Answers with the

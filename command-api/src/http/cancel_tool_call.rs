@@ -24,6 +24,7 @@ use crate::commands::cancel_tool_call::{self as command, CancelToolCall};
         (status = 403, description = "The token does not allow this", content_type = "application/problem+json"),
         (status = 404, description = "No such call", content_type = "application/problem+json"),
         (status = 409, description = "It already has an outcome", content_type = "application/problem+json"),
+        (status = 429, description = "Over the tenant's limit; see `Retry-After`", content_type = "application/problem+json"),
         (status = 503, description = "The log did not confirm it", content_type = "application/problem+json"),
     ),
     security(("bearer" = [])),

@@ -13,11 +13,12 @@ use toolgate_events::{
     Authorization, CallId, CallOptions, CallView, ToolCallRequested, canonical,
     tools::{self, Contract},
 };
-use toolgate_security::{Authenticated, FieldError, Principal, Problem, ProblemKind, RequestContext, StrictJson};
+use toolgate_security::{Admitted, Authenticated, FieldError, Principal, Problem, ProblemKind, RequestContext, StrictJson};
 use utoipa::ToSchema;
 
 use super::{idempotency_key, prefer, view};
 use crate::{
+    commands::Error,
     commands::request_tool_call::{self as command, Accepted, RequestToolCall},
     validators::Validators,
 };
@@ -77,6 +78,7 @@ pub struct Options {
         (status = 413, description = "The body is too large", content_type = "application/problem+json"),
         (status = 415, description = "The body is not application/json", content_type = "application/problem+json"),
         (status = 422, description = "The key was used for another request", content_type = "application/problem+json"),
+        (status = 429, description = "Over the tenant's limit, or the tool's; see `Retry-After`", content_type = "application/problem+json"),
         (status = 503, description = "Not accepted, or not known to be; try again with the same key", content_type = "application/problem+json"),
     ),
     security(("bearer" = [])),
@@ -84,13 +86,14 @@ pub struct Options {
 pub async fn handler(
     State(state): State<crate::State>,
     Authenticated(principal): Authenticated,
+    admitted: Admitted,
     context: RequestContext,
     headers: HeaderMap,
     StrictJson(body): StrictJson<Body>,
 ) -> Result<Response, Problem> {
     let began = Instant::now();
     let contract = contract_for(&state, &principal, &body.tool)?;
-    let answer = accept(&state, &principal, context, &headers, body, contract).await;
+    let answer = accept(&state, &principal, &admitted, context, &headers, body, contract).await;
     let outcome = match &answer {
         Ok(response) if response.status() == StatusCode::OK => "finished",
         Ok(_) => "accepted",
@@ -104,12 +107,14 @@ pub async fn handler(
 async fn accept(
     state: &crate::State,
     principal: &Principal,
+    admitted: &Admitted,
     context: RequestContext,
     headers: &HeaderMap,
     body: Body,
     contract: &'static Contract,
 ) -> Result<Response, Problem> {
     let decision = state.authorize(principal, Some(contract.name), &permission(contract.name))?;
+    admitted.for_tool(contract.name).await?;
     let key = idempotency_key::parse(headers)?;
     let Body { tool, arguments, session_id, options } = body;
     let request_fingerprint =
@@ -147,10 +152,14 @@ async fn accept(
         request,
         trace_context: context.trace_context(),
         wait,
+        may_exist: key.is_some(),
         changes_read_models: contract.needs_idempotency_key(),
     };
-    let accepted = command::handle(state, command).await?;
-    respond(call_id, accepted, wait).ok_or_else(Problem::internal)
+    let accepted = command::handle(state, command).await;
+    if let Err(Error::TooManyOpenCalls(most)) = &accepted {
+        admitted.too_many_open_calls(contract.name, *most);
+    }
+    respond(call_id, accepted?, wait).ok_or_else(Problem::internal)
 }
 
 /// A tool nobody could call is unknown; which tools exist is told only to those who may call some.

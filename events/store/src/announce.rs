@@ -36,6 +36,7 @@ impl ReplyTo {
 
 const CALL_ID: &str = "call-id";
 const STREAM_SEQUENCE: &str = "stream-sequence";
+const OPEN_CALLS: &str = "open-calls";
 
 type Waiting = Arc<Mutex<HashMap<CallId, broadcast::Sender<AnnouncedOutcome>>>>;
 
@@ -68,6 +69,8 @@ pub struct Projected {
     pub position: u64,
     /// Of the event at that position, in the tenant's partition.
     pub stream_sequence: u64,
+    /// The tenant's calls that have no outcome at that position; some projectors do not say.
+    pub open_calls: Option<u64>,
 }
 
 impl Replies {
@@ -159,10 +162,16 @@ impl Log {
         }
     }
 
-    /// Tells every query-api instance how far a tenant is projected. Only after the commit.
+    /// Tells every API instance how far a tenant is projected. Only after the commit.
     pub async fn announce_projected(&self, projected: Projected) {
         let payload = Bytes::from(format!("{} {}", projected.position, projected.stream_sequence));
-        if let Err(error) = self.client.publish(format!("projected.{}", projected.tenant), payload).await {
+        // A header, because whoever does not know it can still read the rest.
+        let mut headers = async_nats::HeaderMap::new();
+        if let Some(open_calls) = projected.open_calls {
+            headers.insert(OPEN_CALLS, open_calls.to_string());
+        }
+        let subject = format!("projected.{}", projected.tenant);
+        if let Err(error) = self.client.publish_with_headers(subject, headers, payload).await {
             tracing::debug!(error = %error, "a position could not be announced; subscribers will look by themselves");
         }
     }
@@ -177,7 +186,9 @@ impl Log {
             let projected = (|| {
                 let tenant = message.subject.strip_prefix("projected.")?.parse().ok()?;
                 let (position, stream_sequence) = std::str::from_utf8(&message.payload).ok()?.split_once(' ')?;
-                Some(Projected { tenant, position: position.parse().ok()?, stream_sequence: stream_sequence.parse().ok()? })
+                let open_calls = message.headers.as_ref().and_then(|headers| headers.get(OPEN_CALLS)?.as_str().parse().ok());
+                let (position, stream_sequence) = (position.parse().ok()?, stream_sequence.parse().ok()?);
+                Some(Projected { tenant, position, stream_sequence, open_calls })
             })();
             std::future::ready(projected)
         }))

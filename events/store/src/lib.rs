@@ -14,6 +14,7 @@ mod load;
 mod log;
 mod park;
 mod projections;
+mod quota;
 mod revocations;
 
 pub use announce::{AnnouncedOutcome, Projected, Replies, ReplyTo, WaitForReply};
@@ -26,4 +27,5 @@ pub use load::{LoadError, Recorded, fold};
 pub use log::{Log, LogError, LogOptions, PartitionState};
 pub use park::Parked;
 pub use projections::{Announcements, Following};
+pub use quota::{CounterError, CounterName, Counters};
 pub use revocations::{Revocation, RevocationError, RevocationLog, TenantEntry};

@@ -39,9 +39,17 @@ impl Announcements {
     /// # Errors
     /// [`LogError::Subscribe`]
     pub async fn open(log: &Log) -> Result<Self, LogError> {
+        Self::open_for(log, |_| ()).await
+    }
+
+    /// [`Self::open`], and `observer` hears every announcement of every tenant. It must not block.
+    ///
+    /// # Errors
+    /// [`LogError::Subscribe`]
+    pub async fn open_for(log: &Log, observer: impl Fn(Projected) + Send + Sync + 'static) -> Result<Self, LogError> {
         let followed = Followed::default();
         let first = log.projected().await?;
-        let task = tokio::spawn(listen(log.clone(), Arc::clone(&followed), first.boxed()));
+        let task = tokio::spawn(listen(log.clone(), Arc::clone(&followed), first.boxed(), observer));
         Ok(Self { followed, _listening: Arc::new(AbortOnDropHandle::new(task)) })
     }
 
@@ -81,21 +89,22 @@ impl Drop for Following {
     }
 }
 
-async fn listen(log: Log, followed: Followed, first: impl Stream<Item = Projected>) {
-    announce(&followed, first).await;
+async fn listen(log: Log, followed: Followed, first: impl Stream<Item = Projected>, observer: impl Fn(Projected)) {
+    announce(&followed, first, &observer).await;
     // The client reconnects by itself; a subscription that ends all the same is made again.
     loop {
         tokio::time::sleep(RESUBSCRIBE_DELAY).await;
         match log.projected().await {
-            Ok(announced) => announce(&followed, announced).await,
+            Ok(announced) => announce(&followed, announced, &observer).await,
             Err(error) => tracing::warn!(error = %error, "cannot hear the projectors; subscribers look by themselves"),
         }
     }
 }
 
-async fn announce(followed: &Followed, announced: impl Stream<Item = Projected>) {
+async fn announce(followed: &Followed, announced: impl Stream<Item = Projected>, observer: &impl Fn(Projected)) {
     let mut announced = pin!(announced);
     while let Some(projected) = announced.next().await {
+        observer(projected);
         if let Some(sender) = lock(followed).get(&projected.tenant) {
             sender.send_if_modified(|newest| {
                 let is_news = newest.is_none_or(|newest| projected.position > newest.position);

@@ -4,7 +4,7 @@ use axum::extract::{FromRef, FromRequestParts};
 use chrono::Utc;
 use http::{HeaderMap, header, request::Parts};
 
-use crate::{Guard, Principal, Problem, ProblemKind, TokenError};
+use crate::{Guard, Principal, Problem, ProblemKind, TokenError, admission::Place};
 
 /// The principal of exactly one `Authorization: Bearer` header (RFC 6750). A token anywhere else is not looked at.
 #[derive(Clone, Debug)]
@@ -18,16 +18,27 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let guard = Guard::from_ref(state);
-        authenticate(&parts.headers, &guard).await.map(Self)
+        authenticate(parts, &Guard::from_ref(state)).await.map(Self)
     }
 }
 
-/// The principal that a request's headers prove.
+/// Who sends a request. Verified once; whoever asks later finds it with the request.
 ///
 /// # Errors
-/// 401, 403 for a tenant that is shut out, 503 while tokens cannot be checked.
-pub(crate) async fn authenticate(headers: &HeaderMap, guard: &Guard) -> Result<Arc<Principal>, Problem> {
+/// 401, 403 for a tenant that is shut out, 429 for one with too many requests under way, 503 while tokens cannot be checked.
+pub(crate) async fn authenticate(parts: &mut Parts, guard: &Guard) -> Result<Arc<Principal>, Problem> {
+    if let Some(principal) = parts.extensions.get::<Arc<Principal>>() {
+        return Ok(Arc::clone(principal));
+    }
+    let principal = verify(&parts.headers, guard).await?;
+    if let Some(place) = parts.extensions.get::<Arc<Place>>() {
+        place.belongs_to(principal.tenant_id)?;
+    }
+    parts.extensions.insert(Arc::clone(&principal));
+    Ok(principal)
+}
+
+async fn verify(headers: &HeaderMap, guard: &Guard) -> Result<Arc<Principal>, Problem> {
     let token = bearer(headers)?;
     #[expect(clippy::disallowed_methods, reason = "the entrance is where a token meets the clock")]
     let now = Utc::now();

@@ -59,6 +59,15 @@ impl Policies {
     pub fn current(&self) -> Arc<Policy> {
         Arc::clone(&self.0.borrow())
     }
+
+    /// Waits until the policy is another one than when this handle last waited.
+    #[cfg(test)]
+    async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            // Whoever could change it is gone.
+            std::future::pending().await
+        }
+    }
 }
 
 /// Ends with the last handle.

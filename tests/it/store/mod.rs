@@ -2,4 +2,5 @@
 
 mod append;
 mod framework;
+mod quota;
 mod strangers;

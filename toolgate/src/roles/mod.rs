@@ -3,13 +3,14 @@
 mod access;
 mod demo;
 mod parts;
+mod shared_counters;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use toolgate_security::{Entrance, Readiness, Violations};
+use toolgate_security::{Entrance, EntranceLimits, Readiness, Violations};
 
 use self::parts::Parts;
 use crate::{
@@ -117,6 +118,7 @@ pub async fn run_all(context: &Context, everything: Everything, shutdown: Cancel
     let query_api = parts.query_api(&mut registry).await?;
     let admin = bind_admin(&context.settings).await?;
     let mut entrance = Entrance::new(registry, violations)
+        .with_limits(entrance_limits(&context.settings))
         .with_routes(toolgate_command_api::router(command_api.clone()))
         .with_routes(toolgate_query_api::router(query_api.clone()))
         .with_readiness(command_readiness(command_api.clone()))
@@ -189,6 +191,7 @@ pub async fn run_one(role: Role, context: &Context, shutdown: CancellationToken)
         Role::CommandApi => {
             let state = parts.command_api(&mut registry).await?;
             let entrance = Entrance::new(registry, violations)
+                .with_limits(entrance_limits(settings))
                 .with_routes(toolgate_command_api::router(state.clone()))
                 .with_readiness(command_readiness(state.clone()));
             let served = serve(settings, entrance, shutdown).await;
@@ -199,6 +202,7 @@ pub async fn run_one(role: Role, context: &Context, shutdown: CancellationToken)
             let state = parts.query_api(&mut registry).await?;
             end_streams_with(&state, &shutdown);
             let entrance = Entrance::new(registry, violations)
+                .with_limits(entrance_limits(settings))
                 .with_routes(toolgate_query_api::router(state.clone()))
                 .with_readiness(query_readiness(state));
             serve(settings, entrance, shutdown).await
@@ -243,6 +247,14 @@ fn end_streams_with(state: &toolgate_query_api::State, shutdown: &CancellationTo
         shutdown.cancelled().await;
         state.close();
     });
+}
+
+fn entrance_limits(settings: &Settings) -> EntranceLimits {
+    EntranceLimits {
+        max_concurrent_requests: settings.max_concurrent_requests,
+        max_connections: settings.max_connections,
+        header_timeout: Duration::from_millis(settings.header_timeout_ms),
+    }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {

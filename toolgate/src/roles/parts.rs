@@ -12,11 +12,11 @@ use sqlx::{
 use tokio::sync::OnceCell;
 use toolgate_events::{Lane, tools};
 use toolgate_projector::Projector;
-use toolgate_security::{Guard, Policies, Policy, ReadPool, Violations};
+use toolgate_security::{Admission, Guard, Limiter, Policies, Policy, RateLimits, ReadPool, Violations};
 use toolgate_store::{Artifacts, Clock, Log, LogOptions};
 use toolgate_workers::Worker;
 
-use super::{Context, Error, access::Access};
+use super::{Context, Error, access::Access, shared_counters::SharedCounters};
 use crate::dev_issuer::DevIssuer;
 
 /// Connections a role keeps to the database at the most.
@@ -55,7 +55,24 @@ impl<'a> Parts<'a> {
     }
 
     pub async fn command_api(&self, registry: &mut Registry) -> Result<toolgate_command_api::State, Error> {
-        Ok(toolgate_command_api::State::open(self.guard(registry).await?, self.log.clone(), self.clock, registry).await?)
+        let guard = self.guard(registry).await?;
+        let limits = toolgate_command_api::Limits {
+            admission: self.admission(guard.clone()).await?,
+            max_open_calls: self.context.settings.max_open_calls,
+        };
+        Ok(toolgate_command_api::State::open(guard, limits, self.log.clone(), self.clock, registry).await?)
+    }
+
+    async fn admission(&self, guard: Guard) -> Result<Admission, Error> {
+        let settings = &self.context.settings;
+        let limit_of = |(tool, limit): (&String, &u32)| Some((tools::find(tool)?.name, u64::from(*limit)));
+        let limits = RateLimits {
+            per_tenant: settings.rate_limit_per_minute.into(),
+            per_tool: settings.tool_rate_limits.iter().filter_map(limit_of).collect(),
+        };
+        let clock = self.clock;
+        let limiter = Limiter::new(Arc::new(SharedCounters::open(&self.log).await?), Arc::new(move || clock.now()));
+        Ok(Admission::new(guard, limiter, limits))
     }
 
     pub async fn query_api(&self, registry: &mut Registry) -> Result<toolgate_query_api::State, Error> {
@@ -77,6 +94,7 @@ impl<'a> Parts<'a> {
             verifier: Arc::clone(&access.verifier),
             policies: self.policies(registry)?,
             body_limit: settings.body_limit_bytes,
+            body_timeout: Duration::from_millis(settings.body_timeout_ms),
             violations: self.violations.clone(),
         })
     }

@@ -1,0 +1,64 @@
+//! Counters that all replicas share.
+
+use futures::future::join_all;
+use toolgate_store::{CounterName, Counters};
+
+use crate::app::{Stack, Tenant, eventually};
+
+fn name(tenant: Tenant, tool: Option<&str>, window: u64) -> CounterName<'_> {
+    CounterName { tenant: tenant.id(), tool, window }
+}
+
+#[tokio::test]
+async fn additions_from_several_replicas_are_all_counted_once() {
+    let stack = Stack::new().await;
+    let (here, there) = (Counters::open(&stack.log().await).await.unwrap(), Counters::open(&stack.log().await).await.unwrap());
+    let tenant = Tenant::new();
+    let adding = (0..100).map(|number| {
+        let counters = if number % 2 == 0 { &here } else { &there };
+        counters.add(name(tenant, None, 1), 3)
+    });
+    let mut totals: Vec<_> = join_all(adding).await.into_iter().map(Result::unwrap).collect();
+    totals.sort_unstable();
+    assert_eq!(totals, (1..=100).map(|number| number * 3).collect::<Vec<_>>(), "every addition has a total of its own");
+    assert_eq!(here.total(name(tenant, None, 1)).await.unwrap(), 300);
+    assert_eq!(there.add(name(tenant, None, 1), -100).await.unwrap(), 200);
+    assert_eq!(here.total(name(tenant, None, 1)).await.unwrap(), 200);
+}
+
+#[tokio::test]
+async fn tenants_tools_and_windows_are_counted_apart() {
+    let stack = Stack::new().await;
+    let counters = Counters::open(&stack.log().await).await.unwrap();
+    let (tenant, other) = (Tenant::new(), Tenant::new());
+    let names = [
+        name(tenant, None, 1),
+        name(tenant, None, 2),
+        name(tenant, Some("task.create"), 1),
+        name(tenant, Some("task.update"), 1),
+        name(other, None, 1),
+    ];
+    for (number, name) in names.into_iter().enumerate() {
+        assert_eq!(counters.total(name).await.unwrap(), 0);
+        assert_eq!(counters.add(name, number as i64 + 1).await.unwrap(), number as u64 + 1);
+    }
+    for (number, name) in names.into_iter().enumerate() {
+        assert_eq!(counters.total(name).await.unwrap(), number as u64 + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_has_forgotten_counts_from_the_beginning() {
+    let (stack, mut services) = Stack::private(false).await;
+    let counters = Counters::open(&stack.log().await).await.unwrap();
+    let name = name(Tenant::new(), None, 1);
+    assert_eq!(counters.add(name, 5).await.unwrap(), 5);
+    let nats = services.nats_mut().unwrap();
+    nats.kill().await;
+    assert!(counters.add(name, 1).await.is_err(), "nobody answers");
+    assert!(counters.total(name).await.is_err(), "nobody answers");
+    nats.restart().await.unwrap();
+    let total = eventually("the counters are back", async || counters.add(name, 1).await.ok()).await;
+    // What was asked while the broker was away may have been sent on by the client.
+    assert!(total <= 2, "{total}");
+}

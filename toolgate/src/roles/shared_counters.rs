@@ -1,0 +1,28 @@
+use futures::{FutureExt, future::BoxFuture};
+use toolgate_security::{Counted, Quota, QuotaUnavailable};
+use toolgate_store::{CounterName, Counters, Log, LogError};
+
+/// The counters of the log's broker, for limits that know nothing of it.
+#[derive(Debug)]
+pub struct SharedCounters(Counters);
+
+impl SharedCounters {
+    pub async fn open(log: &Log) -> Result<Self, LogError> {
+        Counters::open(log).await.map(Self)
+    }
+}
+
+impl Quota for SharedCounters {
+    fn add(&self, counted: Counted, window: u64, number: i64) -> BoxFuture<'_, Result<u64, QuotaUnavailable>> {
+        async move { self.0.add(name(counted, window), number).await.map_err(|error| QuotaUnavailable(error.to_string())) }
+            .boxed()
+    }
+
+    fn total(&self, counted: Counted, window: u64) -> BoxFuture<'_, Result<u64, QuotaUnavailable>> {
+        async move { self.0.total(name(counted, window)).await.map_err(|error| QuotaUnavailable(error.to_string())) }.boxed()
+    }
+}
+
+fn name(Counted { tenant, tool }: Counted, window: u64) -> CounterName<'static> {
+    CounterName { tenant, tool, window }
+}
