@@ -2,6 +2,7 @@
 //!
 //! Tool logic and routes live elsewhere; everything that guards an entrance lives here, once.
 
+mod egress;
 mod entrance;
 mod extract;
 mod jwks;
@@ -16,6 +17,9 @@ use std::sync::Arc;
 
 use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter, metrics::family::Family, registry::Registry};
 
+pub use egress::{
+    AllowList, Egress, EgressError, EgressLimits, EgressRequest, EgressResponse, Networks, Resolver, Rule, SystemResolver,
+};
 pub use entrance::{Entrance, Readiness, describe};
 pub use extract::{Authenticated, PathId, PathName, Query, StrictJson};
 pub use jwks::{JwksError, KeySet};
