@@ -182,6 +182,10 @@ impl Problem {
         self
     }
 
+    pub fn errors(&self) -> &[FieldError] {
+        &self.errors
+    }
+
     pub fn kind(&self) -> ProblemKind {
         self.kind
     }

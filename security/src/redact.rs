@@ -2,20 +2,26 @@
 
 use std::{
     borrow::Cow,
+    cmp::Reverse,
     collections::BTreeSet,
     fmt,
-    sync::{Arc, LazyLock, PoisonError, RwLock},
+    sync::{Arc, LazyLock, OnceLock, PoisonError, RwLock},
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
+};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use regex::{Captures, Regex};
+use regex::{Captures, Regex, RegexBuilder};
 use serde_json::Value;
 use url::Url;
 
 const REDACTED: &str = "[redacted]";
 /// Anything shorter is found in ordinary text.
 const MIN_LENGTH: usize = 8;
+/// Bytes of a compiled pattern at the most: some ten thousand secrets.
+const MAX_PATTERN: usize = 256 * 1024 * 1024;
 /// Everything that RFC 3986, section 2.3, does not call unreserved.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -23,13 +29,16 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 /// of a URL.
 const CREDENTIALS: &str = r#"(?<jwt>eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]{8,}){1,4})|(?<scheme>[Bb][Ee][Aa][Rr][Ee][Rr](?:[ \t]|%20)+)(?<bearer>[A-Za-z0-9._~+/-]{16,}=*)|(?<user>://[^/?\#@: \t\r\n"'<>]*:)[^/?\#@ \t\r\n"'<>]+@"#;
 
-/// Replaces known secrets, and anything that looks like a credential, by `[redacted]`. Clones share what they know.
-#[derive(Clone)]
+/// Replaces known secrets, and anything that looks like a credential, by `[redacted]`. A new one knows no secret, and clones share
+/// what they know.
+#[derive(Clone, Default)]
 pub struct Redactor(Arc<RwLock<Known>>);
 
+#[derive(Default)]
 struct Known {
     forms: BTreeSet<String>,
-    pattern: Regex,
+    /// Made when it is first needed, so that learning is cheap.
+    pattern: OnceLock<Regex>,
 }
 
 /// A secret in every form in which text may hold it: as it is, escaped as in JSON, percent-encoded, and anywhere within base64.
@@ -37,20 +46,14 @@ struct Known {
 pub struct SecretForms(Vec<String>);
 
 impl Redactor {
-    /// Knows no secret, only what credentials look like.
-    pub fn new() -> Self {
-        Self(Arc::new(RwLock::new(Known::of(BTreeSet::new()))))
-    }
-
     /// From now on `secret` is replaced as well. One of fewer than 8 bytes would be found in ordinary text and is ignored.
     pub fn learn(&self, secret: &str) {
         if secret.len() < MIN_LENGTH {
             return;
         }
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let mut forms = std::mem::take(&mut known.forms);
-        forms.extend(SecretForms::of(secret).0);
-        *known = Known::of(forms);
+        known.forms.extend(SecretForms::of(secret).0);
+        known.pattern = OnceLock::new();
     }
 
     /// Learns what a connection URL keeps secret: its password, as it is written and as it is meant; without one, a user that is
@@ -72,7 +75,7 @@ impl Redactor {
     /// The text without secrets.
     pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        known.pattern.replace_all(text, replacement)
+        known.pattern.get_or_init(|| pattern(&known.forms)).replace_all(text, replacement)
     }
 
     /// Redacts every string of a document, names of members included.
@@ -96,29 +99,20 @@ impl Redactor {
     }
 }
 
-impl Default for Redactor {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Replaces what looks like a credential, where no secret is known.
 pub fn redact_credentials(text: &str) -> Cow<'_, str> {
-    static CREDENTIALS_ONLY: LazyLock<Redactor> = LazyLock::new(Redactor::new);
+    static CREDENTIALS_ONLY: LazyLock<Redactor> = LazyLock::new(Redactor::default);
     CREDENTIALS_ONLY.redact(text)
 }
 
-impl Known {
-    fn of(forms: BTreeSet<String>) -> Self {
-        // The longest first, so that a secret that begins like another is replaced whole.
-        let mut literals: Vec<_> = forms.iter().map(|form| regex::escape(form)).collect();
-        literals.sort_by_key(|literal| std::cmp::Reverse(literal.len()));
-        literals.push(CREDENTIALS.to_owned());
-        let pattern = match Regex::new(&literals.join("|")) {
-            Ok(pattern) => pattern,
-            Err(error) => unreachable!("it is made of escaped text and a constant: {error}"),
-        };
-        Self { forms, pattern }
+fn pattern(forms: &BTreeSet<String>) -> Regex {
+    // The longest first, so that a secret that begins like another is replaced whole.
+    let mut forms: Vec<_> = forms.iter().collect();
+    forms.sort_by_key(|form| Reverse(form.len()));
+    let alternatives: Vec<_> = forms.into_iter().map(|form| regex::escape(form)).chain([CREDENTIALS.to_owned()]).collect();
+    match RegexBuilder::new(&alternatives.join("|")).size_limit(MAX_PATTERN).build() {
+        Ok(pattern) => pattern,
+        Err(error) => unreachable!("escaped text and a constant, of a bounded size: {error}"),
     }
 }
 
@@ -193,7 +187,7 @@ mod tests {
     const SECRET: &str = "p@ss/w\"rd+Zürich";
 
     fn knowing(secrets: &[&str]) -> Redactor {
-        let redactor = Redactor::new();
+        let redactor = Redactor::default();
         secrets.iter().for_each(|secret| redactor.learn(secret));
         redactor
     }
@@ -201,12 +195,7 @@ mod tests {
     #[test]
     fn a_known_secret_is_found_in_every_form() {
         let redactor = knowing(&[SECRET]);
-        for text in [
-            SECRET,
-            "p@ss/w\\\"rd+Zürich",
-            "p%40ss%2Fw%22rd%2BZ%C3%BCrich",
-            "p%40ss%2fw%22rd%2bZ%c3%bcrich",
-        ] {
+        for text in [SECRET, "p@ss/w\\\"rd+Zürich", "p%40ss%2Fw%22rd%2BZ%C3%BCrich", "p%40ss%2fw%22rd%2bZ%c3%bcrich"] {
             assert_eq!(redactor.redact(&format!("a {text} b")), "a [redacted] b", "{text}");
         }
         assert_eq!(redactor.redact("nothing to see"), "nothing to see");
@@ -256,8 +245,14 @@ mod tests {
             assert_eq!(redact_credentials(&text), redacted);
         }
         for harmless in [
-            "the bearer responsibilities-of-office", "Bearer <token>", "Bearer 0123456789abcde", "https://h:80/a@b", "eyJhbGciOiJ.x", "a://b/c:d@e",
-            "postgres://user@h/d", "12:30 a@b",
+            "the bearer responsibilities-of-office",
+            "Bearer <token>",
+            "Bearer 0123456789abcde",
+            "https://h:80/a@b",
+            "eyJhbGciOiJ.x",
+            "a://b/c:d@e",
+            "postgres://user@h/d",
+            "12:30 a@b",
         ] {
             assert_eq!(redact_credentials(harmless), harmless);
         }
@@ -266,7 +261,7 @@ mod tests {
     #[test]
     fn connection_urls_tell_what_to_hide() {
         let learnt = |url: &str, text: &str| {
-            let redactor = Redactor::new();
+            let redactor = Redactor::default();
             redactor.learn_url(url);
             redactor.redact(text).into_owned()
         };
@@ -285,7 +280,8 @@ mod tests {
             "a": ["x canary-secret-1", {"b canary-secret-1": "canary-secret-1", "n": 1}], "t": true, "z": null, "plain": "text",
         });
         redactor.redact_value(&mut document);
-        let expected = json!({"a": ["x [redacted]", {"b [redacted]": "[redacted]", "n": 1}], "t": true, "z": null, "plain": "text"});
+        let expected =
+            json!({"a": ["x [redacted]", {"b [redacted]": "[redacted]", "n": 1}], "t": true, "z": null, "plain": "text"});
         assert_eq!(document, expected);
     }
 

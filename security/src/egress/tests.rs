@@ -47,9 +47,9 @@ impl Names {
 impl Resolver for Names {
     fn resolve(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
         let mut answers = self.answers.lock().unwrap();
-        let answer = answers.get_mut(host.as_str()).map(|answers| {
-            if answers.len() > 1 { answers.pop_front().unwrap_or_default() } else { answers[0].clone() }
-        });
+        let answer = answers
+            .get_mut(host.as_str())
+            .map(|answers| if answers.len() > 1 { answers.pop_front().unwrap_or_default() } else { answers[0].clone() });
         self.asked.lock().unwrap().push(host);
         Box::pin(async move { answer.ok_or_else(|| io::ErrorKind::NotFound.into()) })
     }
@@ -83,20 +83,59 @@ async fn verdict(egress: &Egress, names: &Arc<Names>, url: &str) -> Result<(), E
     resolved.map(drop).map_err(|error| *error.downcast::<EgressError>().unwrap())
 }
 
-const ALLOWED: [&str; 6] = ["allowed.example", "*.wild.example", "port.example:8443", "https://tls.example", "10.0.0.1", "8.8.8.8"];
+const ALLOWED: [&str; 6] =
+    ["allowed.example", "*.wild.example", "port.example:8443", "https://tls.example", "10.0.0.1", "8.8.8.8"];
 
 /// Every address that is allowed by its text, so that what refuses it is its network.
 const LITERALS: [&str; 44] = [
     // 127.0.0.1 in every notation of inet_aton, and dressed up.
-    "127.0.0.1", "127.1", "127.0.1", "2130706433", "0x7f000001", "0x7f.1", "0x7f.0.0.1", "0177.0.0.1", "017700000001", "0177.1",
-    "127.0.0.1.", "0x7F.0X0.0.01", "%31%32%37.0.0.1", "１２７.０.０.１", "①②⑦.⓪.⓪.①", "127。0。0。1", "0", "0.0.0.0",
+    "127.0.0.1",
+    "127.1",
+    "127.0.1",
+    "2130706433",
+    "0x7f000001",
+    "0x7f.1",
+    "0x7f.0.0.1",
+    "0177.0.0.1",
+    "017700000001",
+    "0177.1",
+    "127.0.0.1.",
+    "0x7F.0X0.0.01",
+    "%31%32%37.0.0.1",
+    "１２７.０.０.１",
+    "①②⑦.⓪.⓪.①",
+    "127。0。0。1",
+    "0",
+    "0.0.0.0",
     // The instance metadata service.
-    "169.254.169.254", "2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "169.254.43518", "0xa9.0xfe.0xa9.0xfe", "169.16689662",
+    "169.254.169.254",
+    "2852039166",
+    "0xa9fea9fe",
+    "0251.0376.0251.0376",
+    "169.254.43518",
+    "0xa9.0xfe.0xa9.0xfe",
+    "169.16689662",
     // Other networks.
-    "10.255.255.255", "172.31.0.1", "192.168.1.1", "100.64.0.1", "198.18.0.1", "224.0.0.1", "255.255.255.255",
+    "10.255.255.255",
+    "172.31.0.1",
+    "192.168.1.1",
+    "100.64.0.1",
+    "198.18.0.1",
+    "224.0.0.1",
+    "255.255.255.255",
     // IPv6 in its notations, and IPv4 within it.
-    "[::]", "[::1]", "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::127.0.0.1]", "[64:ff9b::a9fe:a9fe]",
-    "[64:ff9b:1::7f00:1]", "[2002:7f00:1::]", "[2001:0:808:808::80ff:fffe]", "[fd00:ec2::254]", "[fe80::1]",
+    "[::]",
+    "[::1]",
+    "[0:0:0:0:0:0:0:1]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]",
+    "[::127.0.0.1]",
+    "[64:ff9b::a9fe:a9fe]",
+    "[64:ff9b:1::7f00:1]",
+    "[2002:7f00:1::]",
+    "[2001:0:808:808::80ff:fffe]",
+    "[fd00:ec2::254]",
+    "[fe80::1]",
 ];
 
 #[tokio::test]
@@ -290,7 +329,8 @@ async fn a_name_is_resolved_once_and_that_is_where_the_request_goes() {
 async fn every_hop_is_judged_like_the_first() {
     let (port, seen) = redirecting_server().await;
     let names = Names::of(&[("a.example", &["127.0.0.1"]), ("b.example", &["127.0.0.1"]), ("c.example", &["10.0.0.1"])]);
-    let entries = [format!("a.example:{port}"), format!("b.example:{port}"), format!("c.example:{port}"), "169.254.169.254".to_owned()];
+    let entries =
+        [format!("a.example:{port}"), format!("b.example:{port}"), format!("c.example:{port}"), "169.254.169.254".to_owned()];
     let allow: Vec<_> = entries.iter().map(String::as_str).collect();
     let egress = egress(&allow, &["127.0.0.1/32", "169.254.0.0/16"], names, EgressLimits::default());
     let start = |status: u16, location: &str| format!("http://a.example:{port}/to/{status}/{location}");
@@ -373,7 +413,9 @@ fn answer(path: &str) -> Response {
         }
         "headers" => {
             let mut response = Response::new(Body::empty());
-            (0..number).for_each(|_| drop(response.headers_mut().append("x", HeaderValue::from_static("y"))));
+            for _ in 0..number {
+                response.headers_mut().append("x", HeaderValue::from_static("y"));
+            }
             response
         }
         "endless" => Body::from_stream(stream::repeat_with(|| Ok::<_, io::Error>(vec![b'x'; 1024]))).into_response(),

@@ -97,7 +97,10 @@ mod tests {
         assert_eq!((plain.method, plain.url.as_str(), plain.body.len()), (Method::GET, "https://a/", 0));
         assert_eq!(plain.headers["accept"], "x");
         let json = made(json!({"method": "POST", "url": "https://a/", "json": {"a": [1]}})).unwrap();
-        assert_eq!((json.body.as_ref(), &json.headers["content-type"]), (br#"{"a":[1]}"#.as_slice(), &"application/json".parse().unwrap()));
+        assert_eq!(
+            (json.body.as_ref(), &json.headers["content-type"]),
+            (br#"{"a":[1]}"#.as_slice(), &"application/json".parse().unwrap())
+        );
         let own = json!({"method": "PATCH", "url": "https://a/", "json": [], "headers": {"content-type": "application/x+json"}});
         assert_eq!(made(own).unwrap().headers["content-type"], "application/x+json");
         let text = made(json!({"method": "PUT", "url": "https://a/", "body": "text"})).unwrap();
