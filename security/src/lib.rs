@@ -3,6 +3,7 @@
 //! Tool logic and routes live elsewhere; everything that guards an entrance lives here, once.
 
 mod admission;
+mod egress;
 mod entrance;
 mod extract;
 mod keys;
@@ -10,6 +11,7 @@ mod limiter;
 mod policy;
 mod principal;
 mod problem;
+mod redact;
 mod request_context;
 mod revocations;
 mod server;
@@ -21,6 +23,10 @@ use std::{sync::Arc, time::Duration};
 use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter, metrics::family::Family, registry::Registry};
 
 pub use admission::{Admission, Admitted, OnRefused, RateLimits, Refused, admit_commands};
+pub use egress::{
+    AllowList, Egress, EgressError, EgressLimits, EgressRequest, EgressResponse, Networks, Resolver, Rule as EgressRule,
+    SystemResolver,
+};
 pub use entrance::{Entrance, EntranceLimits, Readiness, describe};
 pub use extract::{Authenticated, PathId, PathName, Query, StrictJson};
 pub use keys::{KeySource, Keys, ReadError};
@@ -31,6 +37,7 @@ pub use policy::{
 };
 pub use principal::Principal;
 pub use problem::{FieldError, Problem, ProblemDocument, ProblemKind};
+pub use redact::{Redactor, SecretForms, redact_credentials};
 pub use request_context::{RequestContext, request_context};
 pub use revocations::{FRESH_FOR, Revocations, TenantAccess, TokenDigest};
 pub use tenant_tx::{ReadPool, TenantTx};

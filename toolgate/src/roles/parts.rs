@@ -12,12 +12,15 @@ use sqlx::{
 use tokio::sync::OnceCell;
 use toolgate_events::{Lane, tools};
 use toolgate_projector::Projector;
-use toolgate_security::{Admission, Guard, Limiter, Policies, Policy, RateLimits, ReadPool, Violations};
+use toolgate_security::{
+    Admission, AllowList, Egress, EgressLimits, Guard, Limiter, Networks, Policies, Policy, RateLimits, ReadPool, SystemResolver,
+    Violations,
+};
 use toolgate_store::{Artifacts, Clock, Log, LogOptions};
 use toolgate_workers::Worker;
 
 use super::{Context, Error, access::Access, shared_counters::SharedCounters};
-use crate::dev_issuer::DevIssuer;
+use crate::{dev_issuer::DevIssuer, secrets};
 
 /// Connections a role keeps to the database at the most.
 const POOL_SIZE: u32 = 10;
@@ -118,6 +121,8 @@ impl<'a> Parts<'a> {
             // A query that meets a dead connection is run again by the runtime.
             database: self.read_pool(false)?,
             artifacts: Artifacts::open(&self.log).await?,
+            egress: self.egress()?,
+            redactor: secrets::redactor(settings, &self.context.connections),
             clock: self.clock,
         };
         let options = toolgate_workers::Options {
@@ -126,6 +131,14 @@ impl<'a> Parts<'a> {
             ack_wait: Duration::from_millis(settings.ack_wait_ms),
         };
         Ok(Worker::open(environment, options, registry).await?)
+    }
+
+    fn egress(&self) -> Result<Egress, Error> {
+        let settings = &self.context.settings;
+        let allow = AllowList::parse(&settings.egress_allow).map_err(Error::Egress)?;
+        let networks = Networks::parse(&settings.egress_private_networks).map_err(Error::Egress)?;
+        let resolver = Arc::new(SystemResolver);
+        Egress::new(allow, networks, EgressLimits::default(), resolver, self.violations.clone()).map_err(Error::Egress)
     }
 
     pub fn projector(&self, registry: &mut Registry) -> Result<Projector, Error> {
