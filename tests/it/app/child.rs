@@ -5,6 +5,7 @@ use std::{
 
 use secrecy::ExposeSecret;
 use tokio::process::{ChildStdin, Command};
+use toolgate_store::User;
 
 use super::{Stack, stack::PARTITIONS, wait::wait_until};
 
@@ -41,9 +42,27 @@ impl Role {
             Self::Projector => "projector",
         }
     }
+
+    fn nats_variable(self) -> &'static str {
+        match self {
+            Self::CommandApi => "NATS_URL_COMMAND_API",
+            Self::QueryApi => "NATS_URL_QUERY_API",
+            Self::Worker => "NATS_URL_WORKER",
+            Self::Projector => "NATS_URL_PROJECTOR",
+        }
+    }
+
+    fn user(self) -> User {
+        match self {
+            Self::CommandApi => User::CommandApi,
+            Self::QueryApi => User::QueryApi,
+            Self::Worker => User::Worker,
+            Self::Projector => User::Projector,
+        }
+    }
 }
 
-/// The real binary running one role. Dropping it kills it.
+/// The real binary running one role with that role's logins and no others. Dropping it kills it.
 #[derive(Debug)]
 pub struct Child {
     role: Role,
@@ -61,6 +80,7 @@ impl Child {
 
     async fn start_on(stack: &Stack, role: Role, port: u16, variables: Vec<(String, String)>) -> Self {
         stack.issuer();
+        stack.log().await;
         let connections = &stack.connections;
         let mut command = Command::new("sh");
         command.args(["-c", LEASH, "sh", env!("CARGO_BIN_EXE_toolgate"), role.subcommand()]);
@@ -69,10 +89,14 @@ impl Child {
             .env("TOOLGATE_PARTITIONS", PARTITIONS.to_string())
             .env("TOOLGATE_CURSOR_SECRET", "the same on every instance")
             .env("TOOLGATE_RATE_LIMIT_PER_MINUTE", "600000")
-            .env("NATS_URL", connections.nats.expose_secret())
-            .env("DATABASE_URL", connections.owner.expose_secret())
-            .env("DATABASE_URL_READER", connections.reader.expose_secret())
-            .env("DATABASE_URL_PROJECTOR", connections.projector.expose_secret());
+            .env_remove("NATS_URL")
+            .env_remove("DATABASE_URL")
+            .env(role.nats_variable(), connections.nats_roles[&role.user()].expose_secret());
+        match role {
+            Role::CommandApi => &mut command,
+            Role::QueryApi | Role::Worker => command.env("DATABASE_URL_READER", connections.reader.expose_secret()),
+            Role::Projector => command.env("DATABASE_URL_PROJECTOR", connections.projector.expose_secret()),
+        };
         let listen = format!("127.0.0.1:{port}");
         // Every role answers /healthz: the background ones on their administration port.
         command.env(if role.is_api() { "TOOLGATE_LISTEN" } else { "TOOLGATE_ADMIN_ADDR" }, listen);

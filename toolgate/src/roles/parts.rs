@@ -9,10 +9,10 @@ use sqlx::{
 use toolgate_events::{Lane, tools};
 use toolgate_projector::Projector;
 use toolgate_security::{Guard, KeySet, Policy, ReadPool, TokenVerifier, Violations};
-use toolgate_store::{Artifacts, Clock, Log, LogOptions};
+use toolgate_store::{Artifacts, Clock, Log};
 use toolgate_workers::Worker;
 
-use super::{Context, Error};
+use super::{Context, Error, Role};
 use crate::dev_issuer::DevIssuer;
 
 /// Connections a role keeps to the database at the most.
@@ -27,29 +27,32 @@ pub struct Parts<'a> {
     context: &'a Context,
     dev_issuer: Option<&'a DevIssuer>,
     violations: Violations,
-    log: Log,
     clock: Clock,
 }
 
 impl<'a> Parts<'a> {
-    pub async fn open(context: &'a Context, dev_issuer: Option<&'a DevIssuer>, violations: Violations) -> Result<Self, Error> {
-        let settings = &context.settings;
-        let options = LogOptions { partitions: settings.partitions, max_bytes: settings.log_max_bytes, replicas: 1 };
-        let log = Log::open(context.connections.nats.expose_secret(), &options).await?;
-        Ok(Self { context, dev_issuer, violations, log, clock: Clock::system() })
+    pub fn new(context: &'a Context, dev_issuer: Option<&'a DevIssuer>, violations: Violations) -> Self {
+        Self { context, dev_issuer, violations, clock: Clock::system() }
+    }
+
+    /// The log as one role sees it: over a connection of its own, with that role's permissions.
+    async fn log(&self, role: Role) -> Result<Log, Error> {
+        Ok(self.context.connections.open_log(role.user(), &self.context.settings).await?)
     }
 
     pub async fn command_api(&self, registry: &mut Registry) -> Result<toolgate_command_api::State, Error> {
-        Ok(toolgate_command_api::State::open(self.guard()?, self.log.clone(), self.clock, registry).await?)
+        let log = self.log(Role::CommandApi).await?;
+        Ok(toolgate_command_api::State::open(self.guard()?, log, self.clock, registry).await?)
     }
 
     pub async fn query_api(&self, registry: &mut Registry) -> Result<toolgate_query_api::State, Error> {
         let settings = &self.context.settings;
         let secret = settings.cursor_secret.clone().unwrap_or_else(|| self.clock.new_id().to_string().into());
         let options = toolgate_query_api::Options::new(secret);
-        let artifacts = Artifacts::open(&self.log).await?;
+        let log = self.log(Role::QueryApi).await?;
+        let artifacts = Artifacts::open(&log).await?;
         let pool = self.read_pool(true)?;
-        Ok(toolgate_query_api::State::open(self.guard()?, pool, self.log.clone(), artifacts, &options, registry).await?)
+        Ok(toolgate_query_api::State::open(self.guard()?, pool, log, artifacts, &options, registry).await?)
     }
 
     /// Only entrances need it: a worker knows no keys.
@@ -66,11 +69,12 @@ impl<'a> Parts<'a> {
 
     pub async fn worker(&self, registry: &mut Registry) -> Result<Worker, Error> {
         let settings = &self.context.settings;
+        let log = self.log(Role::Worker).await?;
         let environment = toolgate_workers::Environment {
-            log: self.log.clone(),
+            artifacts: Artifacts::open(&log).await?,
+            log,
             // A query that meets a dead connection is run again by the runtime.
             database: self.read_pool(false)?,
-            artifacts: Artifacts::open(&self.log).await?,
             clock: self.clock,
         };
         let options = toolgate_workers::Options {
@@ -81,10 +85,10 @@ impl<'a> Parts<'a> {
         Ok(Worker::open(environment, options, registry).await?)
     }
 
-    pub fn projector(&self, registry: &mut Registry) -> Result<Projector, Error> {
+    pub async fn projector(&self, registry: &mut Registry) -> Result<Projector, Error> {
         let settings = &self.context.settings;
         let environment = toolgate_projector::Environment {
-            log: self.log.clone(),
+            log: self.log(Role::Projector).await?,
             database: pool(&self.context.connections.projector, false, None)?,
         };
         let options = toolgate_projector::Options { batch_size: settings.projector_batch };
