@@ -98,6 +98,8 @@ const APPEND: Grant = grant("ev.*.*.*.*", "appends events");
 const ACCESS_INFO: Grant = grant("$JS.API.STREAM.INFO.ACCESS", "looks whether revocations have changed");
 const ACCESS_GET: Grant = grant("$JS.API.STREAM.MSG.GET.ACCESS", "reads revocations");
 const ACCESS_LISTEN: Grant = grant("access.>", "hears of revocations at once");
+const LANE_INFO: Grant = grant("$JS.API.CONSUMER.INFO.*.lane-{lane}", "asks where a lane stands");
+const PROJECTED: Grant = grant("projected.*", "hears how far tenants are projected");
 const BUCKET_INFO: Grant = grant("$JS.API.STREAM.INFO.OBJ_artifacts", "opens the artifacts");
 const BUCKET_GET: Grant = grant("$JS.API.DIRECT.GET.OBJ_artifacts.$O.artifacts.M.*", "reads what an artifact is");
 
@@ -117,6 +119,7 @@ const COMMAND_API: Permissions = Permissions {
     subscribe: &[
         grant("_INBOX_command_api.>", "gets the answers to its requests"),
         grant("reply.*", "hears outcomes that callers wait for"),
+        PROJECTED,
         grant("limits.>", "hears the counters of its replicas"),
         ACCESS_LISTEN,
     ],
@@ -126,7 +129,7 @@ const QUERY_API: Permissions = Permissions {
     publish: &[
         PARTITION_INFO,
         PARTITION_GET,
-        grant("$JS.API.CONSUMER.INFO.*.lane-{lane}", "asks how many calls wait in a lane"),
+        LANE_INFO,
         ACCESS_INFO,
         ACCESS_GET,
         BUCKET_INFO,
@@ -137,11 +140,7 @@ const QUERY_API: Permissions = Permissions {
         grant("$JS.FC.OBJ_artifacts.>", "paces that reading"),
     ],
     never_publish: &[],
-    subscribe: &[
-        grant("_INBOX_query_api.>", "gets the answers to its requests"),
-        grant("projected.*", "hears how far tenants are projected"),
-        ACCESS_LISTEN,
-    ],
+    subscribe: &[grant("_INBOX_query_api.>", "gets the answers to its requests"), PROJECTED, ACCESS_LISTEN],
 };
 
 const WORKER: Permissions = Permissions {
@@ -150,6 +149,7 @@ const WORKER: Permissions = Permissions {
         PARTITION_INFO,
         PARTITION_GET,
         grant("$JS.API.CONSUMER.CREATE.*.lane-{lane}.ev.*.*.{lane}.*", "sets up a lane's consumers"),
+        LANE_INFO,
         grant("$JS.API.CONSUMER.MSG.NEXT.*.lane-{lane}", "takes calls from a lane"),
         grant("$JS.ACK.*.lane-{lane}.>", "acknowledges calls"),
         grant("reply.*", "announces outcomes to the waiting API"),

@@ -1,4 +1,5 @@
 use std::{
+    ffi::OsStr,
     net::TcpListener,
     process::{ExitStatus, Stdio},
 };
@@ -82,9 +83,9 @@ impl Child {
         stack.issuer();
         stack.log().await;
         let connections = &stack.connections;
-        let mut command = Command::new("sh");
-        command.args(["-c", LEASH, "sh", env!("CARGO_BIN_EXE_toolgate"), role.subcommand()]);
+        let mut command = leashed(env!("CARGO_BIN_EXE_toolgate"));
         command
+            .arg(role.subcommand())
             .env("TOOLGATE_DATA_DIR", &stack.data_dir)
             .env("TOOLGATE_PARTITIONS", PARTITIONS.to_string())
             .env("TOOLGATE_CURSOR_SECRET", "the same on every instance")
@@ -101,7 +102,7 @@ impl Child {
         // Every role answers /healthz: the background ones on their administration port.
         command.env(if role.is_api() { "TOOLGATE_LISTEN" } else { "TOOLGATE_ADMIN_ADDR" }, listen);
         command.envs(variables.iter().cloned());
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut process = command.spawn().unwrap();
         let leash = process.stdin.take();
         let mut child = Self { role, port, variables, process, leash };
@@ -151,7 +152,14 @@ impl Role {
     }
 }
 
+/// A program that ends with the standard input of its process, and so with the test.
+pub fn leashed(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", LEASH, "sh"]).arg(program).stdin(Stdio::piped());
+    command
+}
+
 /// Free at this moment; nothing else here takes ports without asking the kernel.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

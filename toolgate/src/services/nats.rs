@@ -1,6 +1,11 @@
 //! A private nats-server with JetStream that listens on the loopback interface only.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -106,6 +111,11 @@ impl Nats {
         let name = self.user(account, user);
         let password = self.secret.derive(&name);
         format!("nats://{name}:{password}@127.0.0.1:{}", self.port).into()
+    }
+
+    /// The server's program.
+    pub fn program(&self) -> &Path {
+        &self.program.path
     }
 
     /// The port, the same for the whole life of this value.
