@@ -4,6 +4,7 @@
 //! pair of services for the whole run, and for every test a database and a log of its own.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod access;
 mod app;
 mod faults;
 mod golden;

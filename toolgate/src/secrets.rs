@@ -65,12 +65,19 @@ pub fn learn_settings(redactor: &Redactor, settings: &Settings) {
 
 /// Learns the passwords of the services, also of those that toolgate has started itself.
 pub fn learn_connections(redactor: &Redactor, connections: &Connections) {
-    let Connections { nats, owner, reader, projector } = connections;
-    [nats, owner, reader, projector].into_iter().for_each(|url| redactor.learn_url(url.expose_secret()));
+    let Connections { nats, nats_roles, nats_tls: _, owner, reader, projector } = connections;
+    [nats, owner, reader, projector]
+        .into_iter()
+        .chain(nats_roles.values())
+        .for_each(|url| redactor.learn_url(url.expose_secret()));
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use toolgate_store::{TlsFiles, User};
+
     use super::*;
     use crate::settings::Profile;
 
@@ -89,11 +96,17 @@ mod tests {
         settings.nats_url_projector = url("projecting");
         settings.jwks_url = Some("https://u:canary-of-keys@h/".to_owned());
         let connection = |name: &str| format!("x://u:canary-of-connection-{name}@h/").into();
-        let connections =
-            Connections { nats: connection("a"), owner: connection("b"), reader: connection("c"), projector: connection("d") };
+        let connections = Connections {
+            nats: connection("a"),
+            nats_roles: HashMap::from([(User::Worker, connection("e"))]),
+            nats_tls: TlsFiles::default(),
+            owner: connection("b"),
+            reader: connection("c"),
+            projector: connection("d"),
+        };
         let redactor = redactor(&settings, &connections);
         let names = ["cursor", "owner", "reader", "projector", "nats", "commands", "queries", "worker", "projecting", "keys"];
-        let connections = ["a", "b", "c", "d"].map(|name| format!("connection-{name}"));
+        let connections = ["a", "b", "c", "d", "e"].map(|name| format!("connection-{name}"));
         for name in names.into_iter().map(str::to_owned).chain(connections) {
             assert_eq!(redactor.redact(&format!("<canary-of-{name}>")), "<[redacted]>");
         }

@@ -14,6 +14,7 @@ use std::{
 use config::{Config, Environment, File, FileFormat, Source};
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
+use toolgate_store::{TlsFiles, User};
 
 mod check;
 #[cfg(test)]
@@ -157,6 +158,24 @@ pub struct Settings {
     /// The certificate (PEM) toolgate shows to the NATS server, and its key; both or none.
     pub nats_cert_file: Option<PathBuf>,
     pub nats_key_file: Option<PathBuf>,
+}
+
+impl Settings {
+    /// The NATS server as a user, when it has a URL of its own.
+    pub fn nats_url_of(&self, user: User) -> Option<&SecretString> {
+        match user {
+            User::Operator => self.nats_url.as_ref(),
+            User::CommandApi => self.nats_url_command_api.as_ref(),
+            User::QueryApi => self.nats_url_query_api.as_ref(),
+            User::Worker => self.nats_url_worker.as_ref(),
+            User::Projector => self.nats_url_projector.as_ref(),
+        }
+    }
+
+    /// The files for TLS with the NATS server.
+    pub fn nats_tls(&self) -> TlsFiles {
+        TlsFiles { ca: self.nats_ca_file.clone(), certificate: self.nats_cert_file.clone().zip(self.nats_key_file.clone()) }
+    }
 }
 
 /// How log lines look.

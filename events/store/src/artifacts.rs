@@ -1,13 +1,13 @@
 use std::io;
 
-use async_nats::jetstream::object_store::{Config, GetErrorKind, ObjectMetadata, ObjectStore};
-use tokio::io::AsyncRead;
+use async_nats::jetstream::object_store::{GetErrorKind, ObjectMetadata, ObjectStore, PutErrorKind};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use toolgate_events::TenantId;
 use uuid::Uuid;
 
 use crate::Log;
 
-const BUCKET: &str = "artifacts";
+pub(crate) const BUCKET: &str = "artifacts";
 
 /// The bytes that tools made, in JetStream's object store. What they are, and whose, is in the read model.
 #[derive(Clone)]
@@ -26,15 +26,7 @@ impl Artifacts {
     /// # Errors
     /// [`ArtifactError::Unavailable`]
     pub async fn open(log: &Log) -> Result<Self, ArtifactError> {
-        if let Ok(store) = log.context.get_object_store(BUCKET).await {
-            return Ok(Self(store));
-        }
-        let config = Config {
-            bucket: BUCKET.to_owned(),
-            num_replicas: log.stream(toolgate_events::Partition(0)).cached_info().config.num_replicas,
-            ..Config::default()
-        };
-        log.context.create_object_store(config).await.map(Self).map_err(|error| ArtifactError::Unavailable(error.to_string()))
+        log.context.get_object_store(BUCKET).await.map(Self).map_err(|error| ArtifactError::Unavailable(error.to_string()))
     }
 
     /// Keeps `bytes` under an id. The same id and bytes again change nothing a reader could see.
@@ -42,9 +34,24 @@ impl Artifacts {
     /// # Errors
     /// [`ArtifactError::Unavailable`]
     pub async fn put(&self, tenant: TenantId, artifact: Uuid, bytes: &[u8]) -> Result<(), ArtifactError> {
+        if self.has(tenant, artifact, bytes).await {
+            return Ok(());
+        }
         let meta = ObjectMetadata { name: name(tenant, artifact), ..ObjectMetadata::default() };
         let mut reader = bytes;
-        self.0.put(meta, &mut reader).await.map(drop).map_err(|error| ArtifactError::Unavailable(error.to_string()))
+        match self.0.put(meta, &mut reader).await {
+            Ok(_) => Ok(()),
+            // The new bytes are there already. Nobody but the operator may purge, so the old ones stay behind, out of reach.
+            Err(error) if error.kind() == PutErrorKind::PurgeOldChunks => Ok(()),
+            Err(error) => Err(ArtifactError::Unavailable(error.to_string())),
+        }
+    }
+
+    /// Whether exactly these bytes are kept already: a tool that runs again makes them again.
+    async fn has(&self, tenant: TenantId, artifact: Uuid, bytes: &[u8]) -> bool {
+        let Ok(kept) = self.get(tenant, artifact).await else { return false };
+        let mut found = Vec::new();
+        kept.take(bytes.len() as u64 + 1).read_to_end(&mut found).await.is_ok() && found == bytes
     }
 
     /// The bytes kept under an id; the object store checks their digest as they are read.

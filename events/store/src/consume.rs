@@ -136,7 +136,10 @@ impl Log {
     /// # Errors
     /// [`ConsumeError`]
     pub async fn read_after(&self, partition: Partition, stream_sequence: u64) -> Result<LogReader, ConsumeError> {
+        let unique = self.client.new_inbox();
         let config = pull::OrderedConfig {
+            // Without a name the request would go to a subject that says nothing about what is asked.
+            name: unique.rsplit('.').next().map(|unique| format!("reader-{unique}")),
             max_batch: READ_AHEAD,
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: stream_sequence + 1 },
             ..Default::default()

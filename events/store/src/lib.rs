@@ -2,11 +2,13 @@
 //!
 //! This is the only crate that speaks NATS. Domain rules live in `toolgate-events`.
 
+mod access;
 mod announce;
 mod append;
 mod artifacts;
 pub mod bare;
 mod clock;
+mod connect;
 mod consume;
 mod cqrs;
 pub mod crash;
@@ -16,11 +18,14 @@ mod park;
 mod projections;
 mod quota;
 mod revocations;
+mod set_up;
 
+pub use access::{Grant, MAX_PARTITIONS, Permissions, User};
 pub use announce::{AnnouncedOutcome, Projected, Replies, ReplyTo, WaitForReply};
 pub use append::{AppendError, Expect};
 pub use artifacts::{ArtifactError, Artifacts};
 pub use clock::Clock;
+pub use connect::{Login, TlsFiles};
 pub use consume::{ConsumeError, Delivery, LaneState, LogReader, Received};
 pub use cqrs::{JetStreamEventStore, StoreContext, StoreError};
 pub use load::{LoadError, Recorded, fold};

@@ -1,18 +1,20 @@
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use async_nats::{
     Client,
-    jetstream::{
-        self, Context,
-        stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
-    },
+    jetstream::{self, Context},
 };
 use futures::{StreamExt, TryStreamExt, stream};
-use percent_encoding::percent_decode_str;
 use toolgate_events::Partition;
 
+use crate::{
+    Login, TlsFiles, User,
+    connect::connect,
+    set_up::{check, open_partition, set_up},
+};
+
 /// Where the number of partitions is written down: on the log itself.
-const PARTITIONS_KEY: &str = "toolgate.partitions";
+pub(crate) const PARTITIONS_KEY: &str = "toolgate.partitions";
 /// How many set-up requests are under way at once.
 pub(crate) const SETUP_CONCURRENCY: usize = 16;
 
@@ -49,8 +51,24 @@ pub enum LogError {
     Url(String),
     #[error("cannot reach NATS: {0}")]
     Connect(#[from] async_nats::ConnectError),
+    #[error("the NATS server {server} does not know this user or its password")]
+    Login { server: String },
+    #[error("the NATS server {server} is not to be trusted: {reason}")]
+    Tls { server: String, reason: String },
+    #[error("cannot read {path}: {source}")]
+    TlsFile { path: PathBuf, source: io::Error },
+    #[error("the log is not set up; run `toolgate migrate`")]
+    NotSetUp,
+    #[error("cannot open the stream {stream}: {source}")]
+    Open { stream: String, source: jetstream::context::GetStreamError },
+    #[error(
+        "cannot set up the stream {stream}: the server did not answer, or this user may not do it; run `toolgate migrate` as the operator"
+    )]
+    NotAllowed { stream: String },
     #[error("cannot set up the stream {stream}: {source}")]
     Stream { stream: String, source: jetstream::context::CreateStreamError },
+    #[error("cannot set up the artifacts: {0}")]
+    Bucket(String),
     #[error("this log has {recorded} partitions and was opened with {asked}; the number never changes")]
     Partitions { recorded: String, asked: u16 },
     #[error("cannot read the state of the log: {0}")]
@@ -71,17 +89,41 @@ pub struct PartitionState {
 }
 
 impl Log {
-    /// Connects, creates what is missing and checks what is there.
+    /// [`Log::set_up`] by the operator, without certificates.
+    ///
+    /// # Errors
+    /// [`LogError`]
+    pub async fn open(url: &str, options: &LogOptions) -> Result<Self, LogError> {
+        Self::set_up(Login { url, user: User::Operator, tls: TlsFiles::NONE }, options).await
+    }
+
+    /// Makes the streams and buckets that are missing, and opens the log. Only the operator may.
     ///
     /// # Errors
     /// [`LogError`]; nothing is changed on a log that was made with another number of partitions.
-    pub async fn open(url: &str, options: &LogOptions) -> Result<Self, LogError> {
-        let client = connect(url).await?;
-        let context = jetstream::context::ContextBuilder::new().ack_timeout(Duration::from_secs(3)).build(client.clone());
-        // The first stream decides: it is created before the others and carries the number.
-        let first = ensure(&context, options, Partition(0)).await?;
+    pub async fn set_up(login: Login<'_>, options: &LogOptions) -> Result<Self, LogError> {
+        let client = connect(login).await?;
+        let context = context(&client);
+        set_up(&context, options).await?;
+        Self::with(client, context, options).await
+    }
+
+    /// Opens a log that has been set up.
+    ///
+    /// # Errors
+    /// [`LogError`]; [`LogError::NotSetUp`] when there is none.
+    pub async fn connect(login: Login<'_>, options: &LogOptions) -> Result<Self, LogError> {
+        let client = connect(login).await?;
+        let context = context(&client);
+        Self::with(client, context, options).await
+    }
+
+    async fn with(client: Client, context: Context, options: &LogOptions) -> Result<Self, LogError> {
+        // With another number of partitions, the others may not exist.
+        let first = open_partition(&context, Partition(0)).await?;
+        check(&first, options)?;
         let others = stream::iter(1..options.partitions)
-            .map(|index| ensure(&context, options, Partition(index)))
+            .map(|index| open_partition(&context, Partition(index)))
             .buffered(SETUP_CONCURRENCY)
             .try_collect::<Vec<_>>()
             .await?;
@@ -146,53 +188,6 @@ impl Log {
     }
 }
 
-/// Connects, and reconnects for ever. async-nats leaves the login in a URL aside, so it is taken out here.
-pub(crate) async fn connect(url: &str) -> Result<Client, LogError> {
-    let address: async_nats::ServerAddr = url.parse().map_err(|error| LogError::Url(format!("{error}")))?;
-    let decoded = |part: &str| percent_decode_str(part).decode_utf8_lossy().into_owned();
-    let mut options = async_nats::ConnectOptions::new()
-        .name("toolgate")
-        .reconnect_delay_callback(|attempts| Duration::from_millis(100 * attempts.min(10) as u64));
-    match (address.username(), address.password()) {
-        (Some(user), Some(password)) => options = options.user_and_password(decoded(user), decoded(password)),
-        (Some(token), None) => options = options.token(decoded(token)),
-        (None, _) => {}
-    }
-    Ok(options.connect(address).await?)
-}
-
-async fn ensure(context: &Context, options: &LogOptions, partition: Partition) -> Result<jetstream::stream::Stream, LogError> {
-    let name = format!("EVENTS_{partition}");
-    let config = Config {
-        name: name.clone(),
-        subjects: vec![format!("ev.{partition}.>")],
-        retention: RetentionPolicy::Limits,
-        storage: StorageType::File,
-        num_replicas: options.replicas,
-        // A full log refuses; it never forgets.
-        discard: DiscardPolicy::New,
-        deny_delete: true,
-        deny_purge: true,
-        max_bytes: options.max_bytes.map_or(-1, |bytes| i64::try_from(bytes / u64::from(options.partitions)).unwrap_or(i64::MAX)),
-        metadata: HashMap::from([(PARTITIONS_KEY.to_owned(), options.partitions.to_string())]),
-        ..Config::default()
-    };
-    let failed = |source| LogError::Stream { stream: name.clone(), source };
-    let stream = match context.get_stream(&name).await {
-        Ok(stream) => stream,
-        Err(_) => {
-            context.create_stream(config).await.map_err(failed)?;
-            context.get_stream(&name).await.map_err(|error| {
-                failed(jetstream::context::CreateStreamError::with_source(
-                    jetstream::context::CreateStreamErrorKind::Response,
-                    error,
-                ))
-            })?
-        }
-    };
-    let recorded = stream.cached_info().config.metadata.get(PARTITIONS_KEY).cloned().unwrap_or_else(|| "no".to_owned());
-    if recorded != options.partitions.to_string() {
-        return Err(LogError::Partitions { recorded, asked: options.partitions });
-    }
-    Ok(stream)
+fn context(client: &Client) -> Context {
+    jetstream::context::ContextBuilder::new().ack_timeout(Duration::from_secs(3)).build(client.clone())
 }

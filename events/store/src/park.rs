@@ -20,6 +20,16 @@ pub struct Parked {
     pub reason: String,
 }
 
+pub(crate) fn config() -> Config {
+    Config {
+        name: STREAM.to_owned(),
+        subjects: vec!["parked.>".to_owned()],
+        storage: StorageType::File,
+        max_messages_per_subject: 1,
+        ..Config::default()
+    }
+}
+
 impl Log {
     /// Sets a message aside. Parking it twice leaves one entry.
     ///
@@ -38,14 +48,6 @@ impl Log {
             stream_sequence: stream_sequence.to_string(),
             reason: reason.to_owned(),
         };
-        let config = Config {
-            name: STREAM.to_owned(),
-            subjects: vec!["parked.>".to_owned()],
-            storage: StorageType::File,
-            max_messages_per_subject: 1,
-            ..Config::default()
-        };
-        self.context.get_or_create_stream(config).await?;
         let payload = Bytes::from(serde_json::to_vec(&parked)?);
         let message = PublishMessage::build().payload(payload);
         self.context.send_publish(format!("parked.{partition}.{stream_sequence}"), message).await?.await?;

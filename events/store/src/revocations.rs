@@ -14,9 +14,9 @@ use tokio::time::timeout;
 use toolgate_events::{TenantId, canonical};
 
 use crate::{
-    Log, LogError,
+    Log, LogError, Login,
     append::{Verdict, classify},
-    log::connect,
+    connect::connect,
 };
 
 const STREAM: &str = "ACCESS";
@@ -88,8 +88,8 @@ impl RevocationLog {
     ///
     /// # Errors
     /// [`RevocationError::Connect`]
-    pub async fn connect(url: &str) -> Result<Self, RevocationError> {
-        let client = connect(url).await?;
+    pub async fn connect(login: Login<'_>) -> Result<Self, RevocationError> {
+        let client = connect(login).await?;
         Ok(Self { context: jetstream::context::ContextBuilder::new().timeout(PATIENCE).build(client) })
     }
 
@@ -188,16 +188,20 @@ impl RevocationLog {
 
     /// The stream, made on first use, with its state as of now.
     async fn stream(&self) -> Result<jetstream::stream::Stream, RevocationError> {
-        let config = Config {
-            name: STREAM.to_owned(),
-            subjects: vec!["access.>".to_owned()],
-            storage: StorageType::File,
-            max_messages_per_subject: 1,
-            deny_delete: true,
-            deny_purge: true,
-            ..Config::default()
-        };
-        self.context.get_or_create_stream(config).await.map_err(broker)
+        self.context.get_or_create_stream(config()).await.map_err(broker)
+    }
+}
+
+/// The stream that holds the entries.
+pub(crate) fn config() -> Config {
+    Config {
+        name: STREAM.to_owned(),
+        subjects: vec!["access.>".to_owned()],
+        storage: StorageType::File,
+        max_messages_per_subject: 1,
+        deny_delete: true,
+        deny_purge: true,
+        ..Config::default()
     }
 }
 

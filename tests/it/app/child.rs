@@ -1,4 +1,5 @@
 use std::{
+    ffi::OsStr,
     fs::File,
     net::TcpListener,
     process::{ExitStatus, Stdio},
@@ -6,6 +7,7 @@ use std::{
 
 use secrecy::ExposeSecret;
 use tokio::process::{ChildStdin, Command};
+use toolgate_store::User;
 
 use super::{Stack, stack::PARTITIONS, wait::wait_until};
 
@@ -42,9 +44,27 @@ impl Role {
             Self::Projector => "projector",
         }
     }
+
+    fn nats_variable(self) -> &'static str {
+        match self {
+            Self::CommandApi => "NATS_URL_COMMAND_API",
+            Self::QueryApi => "NATS_URL_QUERY_API",
+            Self::Worker => "NATS_URL_WORKER",
+            Self::Projector => "NATS_URL_PROJECTOR",
+        }
+    }
+
+    fn user(self) -> User {
+        match self {
+            Self::CommandApi => User::CommandApi,
+            Self::QueryApi => User::QueryApi,
+            Self::Worker => User::Worker,
+            Self::Projector => User::Projector,
+        }
+    }
 }
 
-/// The real binary running one role. Dropping it kills it.
+/// The real binary running one role with that role's logins and no others. Dropping it kills it.
 #[derive(Debug)]
 pub struct Child {
     role: Role,
@@ -68,23 +88,28 @@ impl Child {
 
     async fn start_on(stack: &Stack, role: Role, port: u16, variables: Vec<(String, String)>, stderr: Stdio) -> Self {
         stack.issuer();
+        stack.log().await;
         let connections = &stack.connections;
-        let mut command = Command::new("sh");
-        command.args(["-c", LEASH, "sh", env!("CARGO_BIN_EXE_toolgate"), role.subcommand()]);
+        let mut command = leashed(env!("CARGO_BIN_EXE_toolgate"));
         command
+            .arg(role.subcommand())
             .env("TOOLGATE_DATA_DIR", &stack.data_dir)
             .env("TOOLGATE_PARTITIONS", PARTITIONS.to_string())
             .env("TOOLGATE_CURSOR_SECRET", "the same on every instance")
             .env("TOOLGATE_RATE_LIMIT_PER_MINUTE", "600000")
-            .env("NATS_URL", connections.nats.expose_secret())
-            .env("DATABASE_URL", connections.owner.expose_secret())
-            .env("DATABASE_URL_READER", connections.reader.expose_secret())
-            .env("DATABASE_URL_PROJECTOR", connections.projector.expose_secret());
+            .env_remove("NATS_URL")
+            .env_remove("DATABASE_URL")
+            .env(role.nats_variable(), connections.nats_roles[&role.user()].expose_secret());
+        match role {
+            Role::CommandApi => &mut command,
+            Role::QueryApi | Role::Worker => command.env("DATABASE_URL_READER", connections.reader.expose_secret()),
+            Role::Projector => command.env("DATABASE_URL_PROJECTOR", connections.projector.expose_secret()),
+        };
         let listen = format!("127.0.0.1:{port}");
         // Every role answers /healthz: the background ones on their administration port.
         command.env(if role.is_api() { "TOOLGATE_LISTEN" } else { "TOOLGATE_ADMIN_ADDR" }, listen);
         command.envs(variables.iter().cloned());
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr);
+        command.stdout(Stdio::null()).stderr(stderr);
         let mut process = command.spawn().unwrap();
         let leash = process.stdin.take();
         let mut child = Self { role, port, variables, process, leash };
@@ -134,7 +159,14 @@ impl Role {
     }
 }
 
+/// A program that ends with the standard input of its process, and so with the test.
+pub fn leashed(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", LEASH, "sh"]).arg(program).stdin(Stdio::piped());
+    command
+}
+
 /// Free at this moment; nothing else here takes ports without asking the kernel.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

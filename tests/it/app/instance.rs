@@ -27,6 +27,7 @@ impl Instance {
         change(&mut settings);
         // So that a key exists before it is loaded again below.
         stack.issuer();
+        stack.connections.set_up_log(&settings).await.unwrap();
         let context = Context { settings, connections: stack.connections.clone() };
         let shutdown = CancellationToken::new();
         let (addressed, address) = oneshot::channel();

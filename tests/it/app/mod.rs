@@ -1,5 +1,6 @@
 //! The harness: start an application, talk to it, wait for what it does.
 
+mod authority;
 mod child;
 mod client;
 mod instance;
@@ -12,12 +13,13 @@ mod test_app;
 mod token;
 mod wait;
 
-pub use child::{Child, Role};
+pub use authority::{Authority, server_tls};
+pub use child::{Child, Role, free_port, leashed};
 pub use client::{Answer, Client, send, task, task_titled};
 pub use load::post_mixed;
-pub use log::{publish_raw, request};
+pub use log::{RawNats, publish_raw, request};
 pub use sse::{Frame, Sse};
-pub use stack::{Stack, TableOwner};
+pub use stack::{PARTITIONS, Stack, TableOwner};
 pub use test_app::TestApp;
 pub use token::{Tenant, Token};
 pub use wait::{eventually, wait_until, wait_until_count};

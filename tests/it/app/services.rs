@@ -14,6 +14,7 @@ use toolgate::{
     migrations,
     services::{EphemeralOptions, PostgresRole, Progress, Services},
 };
+use toolgate_store::User;
 
 /// How many tests of one run can have a log of their own.
 const ACCOUNTS: usize = 400;
@@ -38,8 +39,8 @@ impl Shared {
         number
     }
 
-    pub fn nats(&self, account: usize) -> SecretString {
-        self.services.nats().unwrap().url_for(account)
+    pub fn nats(&self, account: usize, user: User) -> SecretString {
+        self.services.nats().unwrap().url_for(account, user)
     }
 
     pub fn postgres(&self, role: PostgresRole, database: &str) -> SecretString {

@@ -1,4 +1,4 @@
-use std::{path::PathBuf, sync::OnceLock};
+use std::{collections::HashMap, path::PathBuf, sync::OnceLock};
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{Connection, PgConnection};
@@ -7,7 +7,7 @@ use toolgate::{
     migrations,
     services::{Connections, DATABASE, EphemeralOptions, PostgresRole, Progress, Services},
 };
-use toolgate_store::{Log, LogOptions};
+use toolgate_store::{Log, LogOptions, TlsFiles, User};
 
 use super::services::Shared;
 
@@ -44,7 +44,9 @@ impl Stack {
         sqlx::raw_sql(&create).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
         let connections = Connections {
-            nats: shared.nats(number),
+            nats: shared.nats(number, User::Operator),
+            nats_roles: nats_roles(number),
+            nats_tls: TlsFiles::default(),
             owner: url(PostgresRole::Owner),
             reader: url(PostgresRole::Reader),
             projector: url(PostgresRole::Projector),
@@ -65,10 +67,12 @@ impl Stack {
     /// The same database beside a log that is empty.
     pub fn with_another_log(&self) -> Self {
         let shared = Shared::get();
-        let nats = shared.nats(shared.claim());
-        Self { connections: Connections { nats, ..self.connections.clone() }, ..self.clone() }
+        let number = shared.claim();
+        let (nats, nats_roles) = (shared.nats(number, User::Operator), nats_roles(number));
+        Self { connections: Connections { nats, nats_roles, ..self.connections.clone() }, ..self.clone() }
     }
 
+    /// As the operator, who also sets it up.
     pub async fn log(&self) -> Log {
         let options = LogOptions { partitions: PARTITIONS, ..LogOptions::default() };
         Log::open(self.connections.nats.expose_secret(), &options).await.unwrap()
@@ -102,4 +106,8 @@ impl Stack {
         static ISSUER: OnceLock<DevIssuer> = OnceLock::new();
         ISSUER.get_or_init(|| DevIssuer::load_or_create(&self.data_dir).unwrap())
     }
+}
+
+fn nats_roles(account: usize) -> HashMap<User, SecretString> {
+    User::ROLES.into_iter().map(|user| (user, Shared::get().nats(account, user))).collect()
 }

@@ -90,6 +90,7 @@ impl Process {
             .args(part.arguments())
             .current_dir(directory)
             .env("NATS_URL", connections.nats.expose_secret())
+            .envs(connections.nats_variables())
             .env("DATABASE_URL", connections.owner.expose_secret())
             .env("DATABASE_URL_READER", connections.reader.expose_secret())
             .env("DATABASE_URL_PROJECTOR", connections.projector.expose_secret())

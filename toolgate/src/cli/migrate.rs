@@ -5,9 +5,9 @@ use clap::Args;
 use super::{Common, Error};
 use crate::{migrations, services::Connections, settings::Profile};
 
-/// Bring the database schema up to date
+/// Bring the database schema up to date, and set up the log where NATS_URL or a running toolgate names it
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  DATABASE_URL=postgres://owner@db/toolgate toolgate migrate")]
+#[command(after_help = "Example:\n  DATABASE_URL=postgres://owner@db/toolgate NATS_URL=nats://toolgate@nats toolgate migrate")]
 pub(super) struct Migrate {
     #[command(flatten)]
     common: Common,
@@ -20,6 +20,10 @@ impl Migrate {
         let owner = Connections::resolve_owner(&settings)?;
         migrations::migrate(&owner).await?;
         eprintln!("the database schema is up to date");
+        if let Some(operator) = Connections::resolve_operator(&settings) {
+            operator.set_up_log(&settings).await?;
+            eprintln!("the log is set up");
+        }
         Ok(())
     }
 }

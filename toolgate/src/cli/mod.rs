@@ -70,6 +70,8 @@ enum Error {
     #[error(transparent)]
     Issuer(#[from] dev_issuer::Error),
     #[error(transparent)]
+    Log(#[from] toolgate_store::LogError),
+    #[error(transparent)]
     Roles(#[from] roles::Error),
     #[error(transparent)]
     Bench(#[from] crate::bench::Error),
@@ -136,7 +138,7 @@ impl Common {
     async fn run_role(&self, role: roles::Role, flags: Flags) -> Result<(), Error> {
         let settings = self.settings(Profile::Server, flags)?;
         log(&settings, "info");
-        let connections = services::Connections::for_role(&settings, role.login())?;
+        let connections = services::Connections::for_role(&settings, role.user(), role.login())?;
         secrets::learn_connections(Stderr::redactor(), &connections);
         let context = roles::Context { settings, connections };
         let shutdown = CancellationToken::new();

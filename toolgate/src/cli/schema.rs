@@ -10,14 +10,18 @@ use toolgate_events::tools;
 use toolgate_security::describe;
 
 use super::Error;
+use crate::services::permission_variables;
 
-/// Write the interface as files: the OpenAPI document and the contract of every tool
+/// Write the interface as files: the OpenAPI document, the contract of every tool, and who may do what on NATS
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  toolgate schema --check")]
 pub(super) struct Schema {
     /// Where the files are
     #[arg(long, default_value = "schemas", value_name = "FOLDER")]
     folder: PathBuf,
+    /// Where the files for a deployment are
+    #[arg(long, default_value = "deploy", value_name = "FOLDER")]
+    deploy: PathBuf,
     /// Write nothing; fail when a file differs from the code
     #[arg(long)]
     check: bool,
@@ -25,8 +29,9 @@ pub(super) struct Schema {
 
 impl Schema {
     pub fn run(self) -> Result<(), Error> {
-        for (name, text) in files()? {
-            let path = self.folder.join(name);
+        let described = files()?.into_iter().map(|(name, text)| (self.folder.join(name), text));
+        let deployed = (self.deploy.join("nats-permissions.conf"), permission_variables());
+        for (path, text) in described.chain([deployed]) {
             if self.check {
                 let kept = fs::read_to_string(&path).unwrap_or_default();
                 if kept != text {

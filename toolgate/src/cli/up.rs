@@ -81,6 +81,7 @@ impl Up {
         let step = progress.step("Preparing the database");
         migrations::migrate(&connections.owner).await?;
         step.done();
+        connections.set_up_log(&settings).await?;
         let dev_issuer = DevIssuer::load_or_create(data.path())?;
         let url = format!("http://{}", reachable(settings.listen));
         let _env = connections.write_env(data, &url)?;

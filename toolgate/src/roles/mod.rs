@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use toolgate_security::{Entrance, EntranceLimits, Readiness, Violations};
+use toolgate_store::User;
 
 use self::parts::Parts;
 use crate::{
@@ -33,6 +34,16 @@ pub enum Role {
 }
 
 impl Role {
+    /// The user of NATS that the role is.
+    pub fn user(self) -> User {
+        match self {
+            Self::CommandApi => User::CommandApi,
+            Self::QueryApi => User::QueryApi,
+            Self::Worker => User::Worker,
+            Self::Projector => User::Projector,
+        }
+    }
+
     /// The login to the database that the role works with, if any.
     pub fn login(self) -> Option<PostgresRole> {
         match self {
@@ -113,8 +124,8 @@ pub async fn run_all(context: &Context, everything: Everything, shutdown: Cancel
     let Everything { listener, dev_issuer, demo, ready } = everything;
     let mut registry = Registry::default();
     let violations = Violations::register(&mut registry);
-    let parts = Parts::open(context, Some(&dev_issuer), violations.clone()).await?;
-    let projector = parts.projector(&mut registry)?;
+    let parts = Parts::new(context, Some(&dev_issuer), violations.clone());
+    let projector = parts.projector(&mut registry).await?;
     let worker = parts.worker(&mut registry).await?;
     let command_api = parts.command_api(&mut registry).await?;
     let query_api = parts.query_api(&mut registry).await?;
@@ -188,7 +199,7 @@ pub async fn run_one(role: Role, context: &Context, shutdown: CancellationToken)
         tracing::warn!("neither jwks_file nor jwks_url is set: tokens of the development key are accepted");
     }
     let dev_issuer = DevIssuer::load(&settings.data_dir).ok();
-    let parts = Parts::open(context, dev_issuer.as_ref(), violations.clone()).await?;
+    let parts = Parts::new(context, dev_issuer.as_ref(), violations.clone());
     match role {
         Role::CommandApi => {
             let state = parts.command_api(&mut registry).await?;
@@ -214,7 +225,7 @@ pub async fn run_one(role: Role, context: &Context, shutdown: CancellationToken)
             beside_metrics(settings, Entrance::new(registry, violations), worker.run(shutdown.clone()), &shutdown).await
         }
         Role::Projector => {
-            let projector = parts.projector(&mut registry)?;
+            let projector = parts.projector(&mut registry).await?;
             beside_metrics(settings, Entrance::new(registry, violations), projector.run(shutdown.clone()), &shutdown).await
         }
     }

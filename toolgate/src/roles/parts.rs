@@ -16,10 +16,10 @@ use toolgate_security::{
     Admission, AllowList, Egress, EgressLimits, Guard, Limiter, Networks, Policies, Policy, RateLimits, ReadPool, SystemResolver,
     Violations,
 };
-use toolgate_store::{Artifacts, Clock, Log, LogOptions};
+use toolgate_store::{Artifacts, Clock, Log};
 use toolgate_workers::Worker;
 
-use super::{Context, Error, access::Access, shared_counters::SharedCounters};
+use super::{Context, Error, Role, access::Access, shared_counters::SharedCounters};
 use crate::{dev_issuer::DevIssuer, secrets};
 
 /// Connections a role keeps to the database at the most.
@@ -34,7 +34,6 @@ pub struct Parts<'a> {
     context: &'a Context,
     dev_issuer: Option<&'a DevIssuer>,
     violations: Violations,
-    log: Log,
     clock: Clock,
     policies: OnceLock<Policies>,
     /// Shared by the APIs of this process.
@@ -42,31 +41,27 @@ pub struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    pub async fn open(context: &'a Context, dev_issuer: Option<&'a DevIssuer>, violations: Violations) -> Result<Self, Error> {
-        let settings = &context.settings;
-        let options = LogOptions { partitions: settings.partitions, max_bytes: settings.log_max_bytes, replicas: 1 };
-        let log = Log::open(context.connections.nats.expose_secret(), &options).await?;
-        Ok(Self {
-            context,
-            dev_issuer,
-            violations,
-            log,
-            clock: Clock::system(),
-            policies: OnceLock::new(),
-            access: OnceCell::new(),
-        })
+    pub fn new(context: &'a Context, dev_issuer: Option<&'a DevIssuer>, violations: Violations) -> Self {
+        let clock = Clock::system();
+        Self { context, dev_issuer, violations, clock, policies: OnceLock::new(), access: OnceCell::new() }
+    }
+
+    /// The log as one role sees it: over a connection of its own, with that role's permissions.
+    async fn log(&self, role: Role) -> Result<Log, Error> {
+        Ok(self.context.connections.open_log(role.user(), &self.context.settings).await?)
     }
 
     pub async fn command_api(&self, registry: &mut Registry) -> Result<toolgate_command_api::State, Error> {
-        let guard = self.guard(registry).await?;
+        let log = self.log(Role::CommandApi).await?;
+        let guard = self.guard(&log, registry).await?;
         let limits = toolgate_command_api::Limits {
-            admission: self.admission(guard.clone()).await?,
+            admission: self.admission(&log, guard.clone()).await?,
             max_open_calls: self.context.settings.max_open_calls,
         };
-        Ok(toolgate_command_api::State::open(guard, limits, self.log.clone(), self.clock, registry).await?)
+        Ok(toolgate_command_api::State::open(guard, limits, log, self.clock, registry).await?)
     }
 
-    async fn admission(&self, guard: Guard) -> Result<Admission, Error> {
+    async fn admission(&self, log: &Log, guard: Guard) -> Result<Admission, Error> {
         let settings = &self.context.settings;
         let limit_of = |(tool, limit): (&String, &u32)| Some((tools::find(tool)?.name, u64::from(*limit)));
         let limits = RateLimits {
@@ -74,7 +69,7 @@ impl<'a> Parts<'a> {
             per_tool: settings.tool_rate_limits.iter().filter_map(limit_of).collect(),
         };
         let clock = self.clock;
-        let limiter = Limiter::new(Arc::new(SharedCounters::open(&self.log).await?), Arc::new(move || clock.now()));
+        let limiter = Limiter::new(Arc::new(SharedCounters::open(log).await?), Arc::new(move || clock.now()));
         Ok(Admission::new(guard, limiter, limits))
     }
 
@@ -82,16 +77,17 @@ impl<'a> Parts<'a> {
         let settings = &self.context.settings;
         let secret = settings.cursor_secret.clone().unwrap_or_else(|| self.clock.new_id().to_string().into());
         let options = toolgate_query_api::Options::new(secret);
-        let artifacts = Artifacts::open(&self.log).await?;
+        let log = self.log(Role::QueryApi).await?;
+        let artifacts = Artifacts::open(&log).await?;
         let pool = self.read_pool(true)?;
-        let guard = self.guard(registry).await?;
-        Ok(toolgate_query_api::State::open(guard, pool, self.log.clone(), artifacts, &options, registry).await?)
+        let guard = self.guard(&log, registry).await?;
+        Ok(toolgate_query_api::State::open(guard, pool, log, artifacts, &options, registry).await?)
     }
 
     /// Only entrances need it: a worker knows no keys.
-    async fn guard(&self, registry: &mut Registry) -> Result<Guard, Error> {
+    async fn guard(&self, log: &Log, registry: &mut Registry) -> Result<Guard, Error> {
         let settings = &self.context.settings;
-        let opening = Access::open(self.context, self.dev_issuer, &self.log, self.clock, registry);
+        let opening = Access::open(self.context, self.dev_issuer, log, self.clock, registry);
         let access = self.access.get_or_try_init(|| opening).await?;
         Ok(Guard {
             verifier: Arc::clone(&access.verifier),
@@ -116,11 +112,12 @@ impl<'a> Parts<'a> {
 
     pub async fn worker(&self, registry: &mut Registry) -> Result<Worker, Error> {
         let settings = &self.context.settings;
+        let log = self.log(Role::Worker).await?;
         let environment = toolgate_workers::Environment {
-            log: self.log.clone(),
+            artifacts: Artifacts::open(&log).await?,
+            log,
             // A query that meets a dead connection is run again by the runtime.
             database: self.read_pool(false)?,
-            artifacts: Artifacts::open(&self.log).await?,
             egress: self.egress()?,
             redactor: secrets::redactor(settings, &self.context.connections),
             clock: self.clock,
@@ -141,10 +138,10 @@ impl<'a> Parts<'a> {
         Egress::new(allow, networks, EgressLimits::default(), resolver, self.violations.clone()).map_err(Error::Egress)
     }
 
-    pub fn projector(&self, registry: &mut Registry) -> Result<Projector, Error> {
+    pub async fn projector(&self, registry: &mut Registry) -> Result<Projector, Error> {
         let settings = &self.context.settings;
         let environment = toolgate_projector::Environment {
-            log: self.log.clone(),
+            log: self.log(Role::Projector).await?,
             database: pool(&self.context.connections.projector, false, None)?,
         };
         let options = toolgate_projector::Options { batch_size: settings.projector_batch };

@@ -1,13 +1,15 @@
 //! How to reach PostgreSQL and NATS, whoever started them.
 
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
 };
 
 use secrecy::{ExposeSecret, SecretString};
+use toolgate_store::{Log, LogError, LogOptions, Login, TlsFiles, User};
 
-use super::{DataDir, Error, Postgres, PostgresRole, data_dir::write_private};
+use super::{DataDir, Error, Nats, Postgres, PostgresRole, data_dir::write_private};
 use crate::settings::Settings;
 
 const ENV_FILE: &str = "env";
@@ -15,8 +17,12 @@ const ENV_FILE: &str = "env";
 /// One URL per login, passwords included.
 #[derive(Clone, Debug)]
 pub struct Connections {
-    /// The NATS server.
+    /// The NATS server, as the operator.
     pub nats: SecretString,
+    /// The NATS server as those roles that have a login of their own; the others are the operator.
+    pub nats_roles: HashMap<User, SecretString>,
+    /// Certificates for NATS.
+    pub nats_tls: TlsFiles,
     /// The owner of the schema.
     pub owner: SecretString,
     /// Reads, under row-level security.
@@ -33,27 +39,37 @@ pub(crate) struct Database {
     projector: SecretString,
 }
 
+/// The logins of one NATS server.
+#[derive(Clone, Debug)]
+pub(crate) struct Broker {
+    operator: SecretString,
+    roles: HashMap<User, SecretString>,
+    tls: TlsFiles,
+}
+
 /// What the settings name; the rest has to be started.
 #[derive(Clone, Debug)]
 pub(crate) struct Given {
     pub database: Option<Database>,
-    pub nats: Option<SecretString>,
+    pub broker: Option<Broker>,
 }
 
 impl Connections {
-    /// What one role of the gateway needs, and no more: NATS and at most one login to the database. They come from `settings`, else
-    /// from the `toolgate up` that is running in the data directory.
+    /// What one role of the gateway needs, and no more: one login to NATS and at most one to the database. They come from
+    /// `settings`, else from the `toolgate up` that is running in the data directory.
     ///
     /// # Errors
     /// When neither names a service that is needed.
-    pub fn for_role(settings: &Settings, login: Option<PostgresRole>) -> Result<Self, Error> {
+    pub fn for_role(settings: &Settings, user: User, login: Option<PostgresRole>) -> Result<Self, Error> {
         let running = |variable| Self::of_running(&settings.data_dir, variable);
-        let nats = match &settings.nats_url {
-            Some(nats) => nats.clone(),
-            None => running("NATS_URL")?.nats,
+        let tls = settings.nats_tls();
+        let broker = match (settings.nats_url_of(user), &settings.nats_url) {
+            (Some(own), _) => Broker::one_login(own.clone(), Some(user), tls),
+            (None, Some(operator)) => Broker::one_login(operator.clone(), None, tls),
+            (None, None) => running("NATS_URL")?.broker().only(user),
         };
         let Some(login) = login else {
-            return Ok(Self::new(Database::one_login(SecretString::default()), nats));
+            return Ok(Self::new(Database::one_login(SecretString::default()), broker));
         };
         let (own, variable) = match login {
             PostgresRole::Reader => (&settings.database_url_reader, "DATABASE_URL_READER"),
@@ -62,12 +78,12 @@ impl Connections {
         };
         let derived = || settings.database_url.as_ref().map(|owner| with_role(owner, login));
         match own.clone().or_else(derived) {
-            Some(url) => Ok(Self::new(Database::one_login(url), nats)),
-            None => Ok(Self::new(running(variable)?.database(), nats)),
+            Some(url) => Ok(Self::new(Database::one_login(url), broker)),
+            None => Ok(Self::new(running(variable)?.database().only(login), broker)),
         }
     }
 
-    /// The owner's URL alone, found as in [`Connections::resolve`].
+    /// The owner's URL alone, from `settings`, else from a running toolgate.
     ///
     /// # Errors
     /// When neither the settings nor a running toolgate name a database.
@@ -76,6 +92,40 @@ impl Connections {
             Some(url) => Ok(url.clone()),
             None => Ok(Self::of_running(&settings.data_dir, "DATABASE_URL")?.owner),
         }
+    }
+
+    /// The operator's login to NATS alone: from `settings`, else from the running toolgate whose database is meant as well.
+    pub fn resolve_operator(settings: &Settings) -> Option<Self> {
+        let broker = match &settings.nats_url {
+            Some(operator) => Broker::one_login(operator.clone(), None, settings.nats_tls()),
+            None if settings.database_url.is_none() => Self::of_running(&settings.data_dir, "NATS_URL").ok()?.broker(),
+            None => return None,
+        };
+        Some(Self::new(Database::one_login(SecretString::default()), broker))
+    }
+
+    /// Makes what is missing of the log, as the operator.
+    ///
+    /// # Errors
+    /// [`LogError`]
+    pub async fn set_up_log(&self, settings: &Settings) -> Result<(), LogError> {
+        Log::set_up(self.login(&self.nats, User::Operator), &log_options(settings)).await.map(drop)
+    }
+
+    /// Opens the log as a role. With a login of its own it opens what exists; as the operator it also makes what is missing.
+    ///
+    /// # Errors
+    /// [`LogError`]
+    pub async fn open_log(&self, user: User, settings: &Settings) -> Result<Log, LogError> {
+        let options = log_options(settings);
+        match self.nats_roles.get(&user) {
+            Some(url) => Log::connect(self.login(url, user), &options).await,
+            None => Log::set_up(self.login(&self.nats, user), &options).await,
+        }
+    }
+
+    fn login<'a>(&'a self, url: &'a SecretString, user: User) -> Login<'a> {
+        Login { url: url.expose_secret(), user, tls: &self.nats_tls }
     }
 
     /// The HTTP address of the `toolgate up` that is running in the data directory.
@@ -88,21 +138,27 @@ impl Connections {
         url.ok_or_else(|| not_running("TOOLGATE_URL", data_dir))
     }
 
+    /// The variables with the roles' own logins to NATS.
+    pub(crate) fn nats_variables(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        User::ROLES.into_iter().filter_map(|user| Some((variable(user), self.nats_roles.get(&user)?.expose_secret())))
+    }
+
     /// Writes the URLs as shell lines that only this user may read.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn write_env(&self, data: &DataDir, url: &str) -> Result<EnvFile, Error> {
         let path = data.path().join(ENV_FILE);
-        let lines = [
+        let mut lines = vec![
             ("TOOLGATE_URL", url),
             ("NATS_URL", self.nats.expose_secret()),
             ("DATABASE_URL", self.owner.expose_secret()),
             ("DATABASE_URL_READER", self.reader.expose_secret()),
             ("DATABASE_URL_PROJECTOR", self.projector.expose_secret()),
-        ]
-        .map(|(key, value)| format!("{key}={}\n", quote(value)));
-        write_private(&path, lines.concat().as_bytes())?;
+        ];
+        lines.extend(self.nats_variables());
+        let text: String = lines.iter().map(|(key, value)| format!("{key}={}\n", quote(value))).collect();
+        write_private(&path, text.as_bytes())?;
         Ok(EnvFile(path))
     }
 
@@ -122,11 +178,24 @@ impl Connections {
             }
             None => None,
         };
-        Ok(Given { database, nats: settings.nats_url.clone() })
+        let roles: HashMap<_, _> =
+            User::ROLES.into_iter().filter_map(|user| Some((user, settings.nats_url_of(user)?.clone()))).collect();
+        let broker = match &settings.nats_url {
+            Some(operator) => Some(Broker { operator: operator.clone(), roles, tls: settings.nats_tls() }),
+            None if roles.is_empty() => None,
+            None => return Err(Error::Connections("NATS_URL_WORKER and its like need NATS_URL beside them".to_owned())),
+        };
+        Ok(Given { database, broker })
     }
 
-    pub(crate) fn new(database: Database, nats: SecretString) -> Self {
-        Self { nats, owner: database.owner, reader: database.reader, projector: database.projector }
+    pub(crate) fn new(database: Database, broker: Broker) -> Self {
+        let Broker { operator, roles, tls } = broker;
+        let Database { owner, reader, projector } = database;
+        Self { nats: operator, nats_roles: roles, nats_tls: tls, owner, reader, projector }
+    }
+
+    fn broker(self) -> Broker {
+        Broker { operator: self.nats, roles: self.nats_roles, tls: self.nats_tls }
     }
 
     fn database(self) -> Database {
@@ -143,6 +212,8 @@ impl Connections {
         let all = || {
             Some(Self {
                 nats: value("NATS_URL")?,
+                nats_roles: User::ROLES.into_iter().filter_map(|user| Some((user, value(variable(user))?))).collect(),
+                nats_tls: TlsFiles::default(),
                 owner: value("DATABASE_URL")?,
                 reader: value("DATABASE_URL_READER")?,
                 projector: value("DATABASE_URL_PROJECTOR")?,
@@ -162,6 +233,21 @@ impl Connections {
     }
 }
 
+fn log_options(settings: &Settings) -> LogOptions {
+    LogOptions { partitions: settings.partitions, max_bytes: settings.log_max_bytes, replicas: 1 }
+}
+
+/// The variable with a role's own URL.
+fn variable(user: User) -> &'static str {
+    match user {
+        User::Operator => "NATS_URL",
+        User::CommandApi => "NATS_URL_COMMAND_API",
+        User::QueryApi => "NATS_URL_QUERY_API",
+        User::Worker => "NATS_URL_WORKER",
+        User::Projector => "NATS_URL_PROJECTOR",
+    }
+}
+
 fn not_running(missing: &str, data_dir: &Path) -> Error {
     Error::Connections(format!(
         "{missing} is not set and no `toolgate up` is running in {}; set it, or start toolgate first",
@@ -169,10 +255,45 @@ fn not_running(missing: &str, data_dir: &Path) -> Error {
     ))
 }
 
+impl Broker {
+    /// For a process that uses one login, a role's own or the operator's.
+    fn one_login(url: SecretString, role: Option<User>, tls: TlsFiles) -> Self {
+        let roles = role.map(|role| (role, url.clone())).into_iter().collect();
+        Self { operator: url, roles, tls }
+    }
+
+    /// The same for a role of many.
+    fn only(mut self, role: User) -> Self {
+        match self.roles.remove(&role) {
+            Some(own) => Self::one_login(own, Some(role), self.tls),
+            None => Self { roles: HashMap::new(), ..self },
+        }
+    }
+
+    /// The logins to an account of a server that toolgate started.
+    pub fn private(nats: &Nats, account: usize) -> Self {
+        let url = |user| nats.url_for(account, user);
+        Self {
+            operator: url(User::Operator),
+            roles: User::ROLES.into_iter().map(|user| (user, url(user))).collect(),
+            tls: TlsFiles::default(),
+        }
+    }
+}
+
 impl Database {
     /// For a process that uses one login whatever it does.
     fn one_login(url: SecretString) -> Self {
         Self { owner: url.clone(), reader: url.clone(), projector: url }
+    }
+
+    /// The same for a login of many.
+    fn only(self, login: PostgresRole) -> Self {
+        Self::one_login(match login {
+            PostgresRole::Reader => self.reader,
+            PostgresRole::Projector => self.projector,
+            PostgresRole::Owner | PostgresRole::Superuser => self.owner,
+        })
     }
 
     /// The logins of a server that toolgate started.

@@ -11,27 +11,32 @@ mod guard;
 mod janitor;
 mod log_tail;
 mod nats;
+mod nats_users;
 mod port;
 mod postgres;
 mod postgres_files;
 mod progress;
 mod run_as;
 mod secret;
+mod server_tls;
 mod wheel;
 
 pub use connections::Connections;
 pub use data_dir::DataDir;
 pub use error::Error;
 pub use nats::{MAX_PAYLOAD_BYTES, Nats, NatsOptions};
+pub use nats_users::{permission_table, permission_variables};
 pub use postgres::{DATABASE, Postgres, PostgresOptions, PostgresRole};
 pub use progress::{Progress, Step};
+pub use server_tls::ServerTls;
 
 pub(crate) use data_dir::write_private;
 
 use std::time::Duration;
 
-use connections::Database;
+use connections::{Broker, Database};
 use tokio::time::sleep;
+use toolgate_store::LogOptions;
 
 use crate::settings::Settings;
 
@@ -67,20 +72,20 @@ impl Services {
                 return Ok((database, None));
             }
             // The read side can be rebuilt from the log, but that is no reason to lose it.
-            let options = PostgresOptions { durable: true };
+            let options = PostgresOptions { durable: true, tls: None };
             let postgres = Postgres::start(data, options, progress).await?;
             Ok::<_, Error>((Database::private(&postgres), Some(postgres)))
         };
         let log = async {
-            if let Some(url) = external.nats {
-                return Ok((url, None));
+            if let Some(broker) = external.broker {
+                return Ok((broker, None));
             }
-            let options = NatsOptions { durable: settings.durable, accounts: 0 };
+            let options = NatsOptions { durable: settings.durable, accounts: 0, partitions: settings.partitions, tls: None };
             let nats = Nats::start(data, options, progress).await?;
-            Ok((nats.url(), Some(nats)))
+            Ok((Broker::private(&nats, 0), Some(nats)))
         };
-        let ((database, postgres), (url, nats)) = tokio::try_join!(database, log)?;
-        let connections = Connections::new(database, url);
+        let ((database, postgres), (broker, nats)) = tokio::try_join!(database, log)?;
+        let connections = Connections::new(database, broker);
         Ok(Self { postgres, nats, connections, data: None })
     }
 
@@ -90,12 +95,13 @@ impl Services {
     /// As [`Services::start`].
     pub async fn ephemeral(options: EphemeralOptions, progress: &Progress) -> Result<Self, Error> {
         let EphemeralOptions { durable, accounts } = options;
+        let partitions = LogOptions::default().partitions;
         let data = DataDir::temporary()?;
         let (postgres, nats) = tokio::try_join!(
-            Postgres::start(&data, PostgresOptions { durable }, progress),
-            Nats::start(&data, NatsOptions { durable, accounts }, progress),
+            Postgres::start(&data, PostgresOptions { durable, tls: None }, progress),
+            Nats::start(&data, NatsOptions { durable, accounts, partitions, tls: None }, progress),
         )?;
-        let connections = Connections::new(Database::private(&postgres), nats.url());
+        let connections = Connections::new(Database::private(&postgres), Broker::private(&nats, 0));
         Ok(Self { postgres: Some(postgres), nats: Some(nats), connections, data: Some(data) })
     }
 

@@ -1,6 +1,11 @@
 //! A private nats-server with JetStream that listens on the loopback interface only.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -9,6 +14,7 @@ use tokio::{
     net::TcpStream,
     time::{Instant, sleep, timeout},
 };
+use toolgate_store::User;
 
 use super::{
     Error,
@@ -16,10 +22,11 @@ use super::{
     data_dir::{DataDir, protect, write_private},
     guard::{Guard, Service},
     janitor::Janitor,
-    log_tail, port,
+    log_tail, nats_users, port,
     progress::Progress,
     run_as::RunAs,
     secret::{Secret, unique},
+    server_tls::ServerTls,
     wheel,
 };
 
@@ -34,13 +41,17 @@ pub const MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
 const MEMORY_LIMIT: &str = "1GiB";
 
 /// How the server keeps its data, and for whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NatsOptions {
     /// Every message is on disk before it is acknowledged (`sync_interval: always`). Without it, acknowledged messages
     /// survive the death of the server process but not a power cut.
     pub durable: bool,
     /// 0 for one account; n for n separate ones, so that tests cannot see each other's streams.
     pub accounts: usize,
+    /// Of the log that the roles may use.
+    pub partitions: u16,
+    /// Without it the server speaks no TLS, which on the loopback interface would protect nothing.
+    pub tls: Option<ServerTls>,
 }
 
 /// A running private nats-server. Dropping it stops the server.
@@ -89,17 +100,22 @@ impl Nats {
         Ok(server)
     }
 
-    /// The URL of the single account, or of the first one, login included.
+    /// The operator's URL for the single account, or for the first one, login included.
     pub fn url(&self) -> SecretString {
-        self.url_for(0)
+        self.url_for(0, User::Operator)
     }
 
-    /// The URL of account `account` (counted from 0), login included. With [`NatsOptions::accounts`] 0 there is only
+    /// A user's URL for account `account` (counted from 0), login included. With [`NatsOptions::accounts`] 0 there is only
     /// one account and every number means it.
-    pub fn url_for(&self, account: usize) -> SecretString {
-        let user = self.user(account);
-        let password = self.secret.derive(&user);
-        format!("nats://{user}:{password}@127.0.0.1:{}", self.port).into()
+    pub fn url_for(&self, account: usize, user: User) -> SecretString {
+        let name = self.user(account, user);
+        let password = self.secret.derive(&name);
+        format!("nats://{name}:{password}@127.0.0.1:{}", self.port).into()
+    }
+
+    /// The server's program.
+    pub fn program(&self) -> &Path {
+        &self.program.path
     }
 
     /// The port, the same for the whole life of this value.
@@ -141,10 +157,11 @@ impl Nats {
         self.launch().await
     }
 
-    fn user(&self, account: usize) -> String {
-        match self.options.accounts {
-            0 => "toolgate".to_owned(),
-            _ => format!("t{account}"),
+    fn user(&self, account: usize, user: User) -> String {
+        match (self.options.accounts, user) {
+            (0, user) => user.name().to_owned(),
+            (_, User::Operator) => format!("t{account}"),
+            (_, user) => format!("t{account}_{}", user.name()),
         }
     }
 
@@ -216,27 +233,39 @@ impl Nats {
         let port = self.port;
         let store = quoted(&self.home.to_string_lossy());
         let sync = if self.options.durable { "sync_interval: always" } else { "" };
-        let login = |account| {
-            let user = self.user(account);
-            let password = self.secret.derive(&user);
-            format!("user: {user}, password: \"{password}\"")
+        let users = |account| {
+            let entry = |user| {
+                let name = self.user(account, user);
+                nats_users::entry(user, &name, &self.secret.derive(&name), self.options.partitions)
+            };
+            std::iter::once(User::Operator).chain(User::ROLES).map(entry).collect::<Vec<_>>().join("\n")
         };
         let access = match self.options.accounts {
-            0 => format!("authorization {{ {} }}", login(0)),
+            0 => format!("authorization {{ users: [\n{}\n] }}", users(0)),
             accounts => {
                 let account = |number| {
-                    let login = login(number);
-                    format!("    t{number} {{ jetstream: enabled, users: [{{ {login} }}] }}\n")
+                    let users = users(number);
+                    format!("t{number} {{ jetstream: enabled, users: [\n{users}\n] }}\n")
                 };
                 let accounts: String = (0..accounts).map(account).collect();
                 format!("accounts {{\n{accounts}}}")
             }
         };
+        let tls = self.options.tls.as_ref().map_or_else(String::new, tls);
         format!(
             "server_name: {name}\nlisten: \"127.0.0.1:{port}\"\nmax_payload: {MAX_PAYLOAD_BYTES}\n\
-             jetstream {{\n    store_dir: {store}\n    {sync}\n}}\n{access}\n"
+             jetstream {{\n    store_dir: {store}\n    {sync}\n}}\n{tls}{access}\n"
         )
     }
+}
+
+fn tls(files: &ServerTls) -> String {
+    let quoted = |path: &PathBuf| quoted(&path.to_string_lossy());
+    let clients = match &files.client_ca {
+        Some(ca) => format!(", ca_file: {}, verify: true", quoted(ca)),
+        None => String::new(),
+    };
+    format!("tls {{ cert_file: {}, key_file: {}{clients} }}\n", quoted(&files.certificate), quoted(&files.key))
 }
 
 /// What a server says about itself when a client connects.

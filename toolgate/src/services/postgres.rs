@@ -24,6 +24,7 @@ use super::{
     postgres_files::{Files, locate},
     progress::Progress,
     secret::Secret,
+    server_tls::ServerTls,
 };
 
 pub(crate) const NAME: &str = "PostgreSQL";
@@ -35,10 +36,12 @@ pub const DATABASE: &str = "toolgate";
 const READY_WITHIN: Duration = Duration::from_secs(120);
 
 /// How carefully the server keeps its data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostgresOptions {
     /// Commits survive a power cut. Without it they still survive the death of the server process.
     pub durable: bool,
+    /// Nobody but the superuser then gets in without TLS. Without it the server speaks none.
+    pub tls: Option<ServerTls>,
 }
 
 /// A login of the private server.
@@ -116,6 +119,7 @@ impl Postgres {
             secret,
             port_file,
         };
+        server.files.install_tls(server.options.tls.as_ref())?;
         server.start_on_free_port().await?;
         server.prepare().await.map_err(Error::Prepare)?;
         step.done();
@@ -284,7 +288,8 @@ impl Postgres {
 
     fn service(&self) -> Service {
         let mut args = vec!["-D".into(), self.files.data.clone().into_os_string()];
-        for setting in settings(self.port, self.options) {
+        let settings = settings(self.port, self.options.durable);
+        for setting in settings.into_iter().chain(self.files.tls_settings(self.options.tls.as_ref())) {
             args.extend(["-c".into(), setting.into()]);
         }
         Service {
@@ -305,7 +310,7 @@ impl Postgres {
 }
 
 /// Sized for a laptop that also runs everything else; reached over TCP only, so that no path can be too long for a socket.
-fn settings(port: u16, options: PostgresOptions) -> Vec<String> {
+fn settings(port: u16, durable: bool) -> Vec<String> {
     let mut settings: Vec<String> = [
         "listen_addresses=127.0.0.1",
         "unix_socket_directories=",
@@ -326,7 +331,7 @@ fn settings(port: u16, options: PostgresOptions) -> Vec<String> {
     .map(str::to_owned)
     .to_vec();
     settings.push(format!("port={port}"));
-    if !options.durable {
+    if !durable {
         settings.extend(["fsync=off", "full_page_writes=off"].map(str::to_owned));
     }
     settings

@@ -18,12 +18,15 @@ use super::{
     progress::Progress,
     run_as::RunAs,
     secret::unique,
+    server_tls::ServerTls,
     wheel,
 };
 
 /// The oldest major version whose defaults and features the schema relies on.
 const OLDEST: u32 = 15;
 const UNFINISHED: &str = "unfinished-";
+/// Who gets in when the server speaks TLS: the superuser, who is toolgate itself, without.
+const HBA: &str = "hostnossl all postgres 127.0.0.1/32 scram-sha-256\nhostssl all all 127.0.0.1/32 scram-sha-256";
 
 /// The files of one private server.
 #[derive(Debug)]
@@ -96,6 +99,34 @@ impl Files {
             Reason::Other(detail) => Error::Command { command: "initdb".to_owned(), detail },
             Reason::PortInUse => Error::Command { command: "initdb".to_owned(), detail: "a port is in use".to_owned() },
         })
+    }
+
+    /// Copies the files to where the server's user can read them, as its own.
+    pub fn install_tls(&self, tls: Option<&ServerTls>) -> Result<(), Error> {
+        let Some(ServerTls { certificate, key, client_ca }) = tls else { return Ok(()) };
+        let certificates = if client_ca.is_some() { " clientcert=verify-ca" } else { "" };
+        self.install("hba.conf", format!("{HBA}{certificates}\n").as_bytes())?;
+        for (name, source) in [("tls.crt", Some(certificate)), ("tls.key", Some(key)), ("clients.crt", client_ca.as_ref())] {
+            if let Some(source) = source {
+                self.install(name, &fs::read(source).map_err(Error::file("read", source))?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn install(&self, name: &str, content: &[u8]) -> Result<(), Error> {
+        let path = self.home.join(name);
+        write_private(&path, content)?;
+        self.run_as.as_ref().map_or(Ok(()), |user| own(&path, user))
+    }
+
+    /// The settings that go with [`Files::install_tls`].
+    pub fn tls_settings(&self, tls: Option<&ServerTls>) -> Vec<String> {
+        let Some(tls) = tls else { return Vec::new() };
+        let mut files = vec![("hba_file", "hba.conf"), ("ssl_cert_file", "tls.crt"), ("ssl_key_file", "tls.key")];
+        files.extend(tls.client_ca.as_ref().map(|_| ("ssl_ca_file", "clients.crt")));
+        let files = files.into_iter().map(|(setting, name)| format!("{setting}={}", self.home.join(name).display()));
+        files.chain(["ssl=on".to_owned()]).collect()
     }
 
     /// Clears what an initdb left that did not come to its end. What cannot be removed only takes up space.

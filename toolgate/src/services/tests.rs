@@ -34,8 +34,9 @@ async fn services_start_survive_a_kill_and_leave_nothing_behind() {
     nats.restart().await.unwrap();
     assert_eq!(ports, self::ports(&services));
 
-    let accounts: BTreeSet<_> =
-        (0..3).map(|account| services.nats().unwrap().url_for(account).expose_secret().to_owned()).collect();
+    let accounts: BTreeSet<_> = (0..3)
+        .map(|account| services.nats().unwrap().url_for(account, toolgate_store::User::Operator).expose_secret().to_owned())
+        .collect();
     assert_eq!(accounts.len(), 3);
     for url in &accounts {
         assert_eq!(log_in(url).await, "PONG", "{url}");
@@ -50,8 +51,8 @@ async fn services_start_survive_a_kill_and_leave_nothing_behind() {
 #[tokio::test]
 async fn runtime_logins_have_no_way_around_row_level_security() {
     let data = DataDir::temporary().unwrap();
-    let options = PostgresOptions { durable: false };
-    let postgres = Postgres::start(&data, options, &Progress::Silent).await.unwrap();
+    let options = || PostgresOptions { durable: false, tls: None };
+    let postgres = Postgres::start(&data, options(), &Progress::Silent).await.unwrap();
     let superuser = postgres.superuser_url();
     let privileged = "select count(*) from pg_roles where rolname like 'toolgate%' \
                       and (rolsuper or rolbypassrls or rolcreaterole or rolreplication)";
@@ -67,14 +68,14 @@ async fn runtime_logins_have_no_way_around_row_level_security() {
 #[tokio::test]
 async fn data_outlive_the_handles_and_a_leftover_start_is_repaired() {
     let data = DataDir::temporary().unwrap();
-    let options = PostgresOptions { durable: false };
-    let mut first = Postgres::start(&data, options, &Progress::Silent).await.unwrap();
+    let options = || PostgresOptions { durable: false, tls: None };
+    let mut first = Postgres::start(&data, options(), &Progress::Silent).await.unwrap();
     let url = first.owner_url();
     execute(&url, "create table kept (); ").await;
     first.stop().await;
     assert!(first.pid().is_none());
     drop(first);
-    let second = Postgres::start(&data, options, &Progress::Silent).await.unwrap();
+    let second = Postgres::start(&data, options(), &Progress::Silent).await.unwrap();
     // The same port and password: a worker in another process finds its way back.
     assert_eq!(second.owner_url().expose_secret(), url.expose_secret());
     assert_eq!(count(&url, "select count(*) from kept").await, 0);
@@ -83,10 +84,10 @@ async fn data_outlive_the_handles_and_a_leftover_start_is_repaired() {
 #[tokio::test]
 async fn data_without_their_secret_are_refused_in_one_sentence() {
     let data = DataDir::temporary().unwrap();
-    let options = PostgresOptions { durable: false };
-    Postgres::start(&data, options, &Progress::Silent).await.unwrap().stop().await;
+    let options = || PostgresOptions { durable: false, tls: None };
+    Postgres::start(&data, options(), &Progress::Silent).await.unwrap().stop().await;
     fs::remove_file(data.path().join("secret")).unwrap();
-    let refused = Postgres::start(&data, options, &Progress::Silent).await;
+    let refused = Postgres::start(&data, options(), &Progress::Silent).await;
     assert!(matches!(refused, Err(Error::SecretLost { .. })), "{refused:?}");
 }
 

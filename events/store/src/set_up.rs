@@ -1,0 +1,104 @@
+use std::collections::HashMap;
+
+use async_nats::jetstream::{
+    self, Context, ErrorCode,
+    context::{CreateStreamError, CreateStreamErrorKind, GetStreamErrorKind},
+    object_store,
+    stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream},
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use toolgate_events::Partition;
+
+use crate::{
+    LogError, LogOptions, artifacts,
+    log::{PARTITIONS_KEY, SETUP_CONCURRENCY},
+    park, quota, revocations,
+};
+
+/// The streams beside the partitions. A new one is added here, and to what [`crate::User`]s may do.
+fn other_streams(options: &LogOptions) -> Vec<Config> {
+    let stream = |config: Config| Config { num_replicas: options.replicas, ..config };
+    vec![stream(park::config()), stream(revocations::config()), stream(quota::config())]
+}
+
+/// Makes what is missing; what is there stays as it is.
+pub(crate) async fn set_up(context: &Context, options: &LogOptions) -> Result<(), LogError> {
+    // The first stream decides: it is created before the others and carries the number.
+    ensure(context, partition_config(options, Partition(0))).await?;
+    check(&open_partition(context, Partition(0)).await?, options)?;
+    let others = (1..options.partitions).map(|index| partition_config(options, Partition(index)));
+    stream::iter(others.chain(other_streams(options)))
+        .map(|config| ensure(context, config))
+        .buffer_unordered(SETUP_CONCURRENCY)
+        .try_collect::<()>()
+        .await?;
+    ensure_bucket(context, options).await
+}
+
+/// Opens a partition that exists.
+pub(crate) async fn open_partition(context: &Context, partition: Partition) -> Result<Stream, LogError> {
+    let name = stream_name(partition);
+    context.get_stream(&name).await.map_err(|error| match error.kind() {
+        GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => LogError::NotSetUp,
+        _ => LogError::Open { stream: name.clone(), source: error },
+    })
+}
+
+/// Refuses a log with another number of partitions.
+pub(crate) fn check(stream: &Stream, options: &LogOptions) -> Result<(), LogError> {
+    let recorded = stream.cached_info().config.metadata.get(PARTITIONS_KEY).cloned().unwrap_or_else(|| "no".to_owned());
+    if recorded != options.partitions.to_string() {
+        return Err(LogError::Partitions { recorded, asked: options.partitions });
+    }
+    Ok(())
+}
+
+async fn ensure(context: &Context, config: Config) -> Result<(), LogError> {
+    let name = config.name.clone();
+    if context.get_stream(&name).await.is_ok() {
+        return Ok(());
+    }
+    context.create_stream(config).await.map(drop).map_err(|source| not_created(name, source))
+}
+
+async fn ensure_bucket(context: &Context, options: &LogOptions) -> Result<(), LogError> {
+    if context.get_object_store(artifacts::BUCKET).await.is_ok() {
+        return Ok(());
+    }
+    let config = object_store::Config {
+        bucket: artifacts::BUCKET.to_owned(),
+        num_replicas: options.replicas,
+        ..object_store::Config::default()
+    };
+    let created = context.create_object_store(config).await;
+    created.map(drop).map_err(|error| LogError::Bucket(error.to_string()))
+}
+
+fn not_created(stream: String, source: CreateStreamError) -> LogError {
+    match source.kind() {
+        // The server drops what a user may not ask for: the client hears nothing.
+        CreateStreamErrorKind::TimedOut => LogError::NotAllowed { stream },
+        _ => LogError::Stream { stream, source },
+    }
+}
+
+fn stream_name(partition: Partition) -> String {
+    format!("EVENTS_{partition}")
+}
+
+fn partition_config(options: &LogOptions, partition: Partition) -> jetstream::stream::Config {
+    Config {
+        name: stream_name(partition),
+        subjects: vec![format!("ev.{partition}.>")],
+        retention: RetentionPolicy::Limits,
+        storage: StorageType::File,
+        num_replicas: options.replicas,
+        // A full log refuses; it never forgets.
+        discard: DiscardPolicy::New,
+        deny_delete: true,
+        deny_purge: true,
+        max_bytes: options.max_bytes.map_or(-1, |bytes| i64::try_from(bytes / u64::from(options.partitions)).unwrap_or(i64::MAX)),
+        metadata: HashMap::from([(PARTITIONS_KEY.to_owned(), options.partitions.to_string())]),
+        ..Config::default()
+    }
+}
