@@ -25,6 +25,9 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// Says whether a part of the process can do its work, and if not, why.
 pub type Readiness = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
+/// The routes that an entrance has of its own, each for GET: the first three, then those that move to the `admin` listener.
+pub const OWN_ROUTES: [&str; 5] = ["/healthz", "/readyz", "/.well-known/jwks.json", "/metrics", "/openapi.json"];
+
 /// An HTTP entrance: routes, and around them everything that holds for every request.
 pub struct Entrance {
     api: OpenApiRouter,
@@ -66,7 +69,23 @@ impl Entrance {
     /// # Errors
     /// When a listener fails.
     pub async fn serve(self, listener: TcpListener, admin: Option<TcpListener>, shutdown: CancellationToken) -> io::Result<()> {
-        let Self { api, readiness, registry, violations, jwks } = self;
+        let violations = self.violations.clone();
+        let (public, about) = self.routers();
+        match admin {
+            None => serve(listener, guarded(public.merge(about), violations), shutdown).await,
+            Some(admin) => {
+                let (public, about) = (guarded(public, violations.clone()), guarded(about, violations));
+                let stop = shutdown.clone();
+                tokio::try_join!(serve(listener, public, shutdown), serve(admin, about, stop)).map(|_| ())
+            }
+        }
+    }
+}
+
+impl Entrance {
+    /// The routes for everybody, and those about the service: [`OWN_ROUTES`] are all that the description leaves out.
+    fn routers(self) -> (Router, Router) {
+        let Self { api, readiness, registry, jwks, .. } = self;
         let (routes, document) = api.split_for_parts();
         let document = Arc::new(describe(document));
         let mut public =
@@ -77,14 +96,7 @@ impl Entrance {
         let about = Router::new()
             .route("/metrics", get(move || async move { metrics(&registry) }))
             .route("/openapi.json", get(move || async move { Json(document.as_ref()).into_response() }));
-        match admin {
-            None => serve(listener, guarded(public.merge(about), violations), shutdown).await,
-            Some(admin) => {
-                let (public, about) = (guarded(public, violations.clone()), guarded(about, violations));
-                let stop = shutdown.clone();
-                tokio::try_join!(serve(listener, public, shutdown), serve(admin, about, stop)).map(|_| ())
-            }
-        }
+        (public, about)
     }
 }
 
@@ -157,4 +169,22 @@ fn metrics(registry: &Registry) -> Response {
 
 fn json_text(text: String) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::paths_of;
+
+    #[test]
+    fn an_entrance_has_no_route_that_its_table_does_not_name() {
+        let entrance = || Entrance::new(Registry::default(), Violations::default());
+        let (public, about) = entrance().with_jwks("{}".to_owned()).routers();
+        let (public, about) = (paths_of(&public), paths_of(&about));
+        assert_eq!(public, OWN_ROUTES[..3].iter().map(|&path| path.to_owned()).collect::<BTreeSet<_>>());
+        assert_eq!(about, OWN_ROUTES[3..].iter().map(|&path| path.to_owned()).collect::<BTreeSet<_>>());
+        assert!(!paths_of(&entrance().routers().0).contains(OWN_ROUTES[2]), "the keys are shown without an issuer");
+    }
 }

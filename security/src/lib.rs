@@ -5,20 +5,23 @@
 mod entrance;
 mod extract;
 mod jwks;
+mod paths;
 mod policy;
 mod principal;
 mod problem;
 mod request_context;
 mod tenant_tx;
 mod token;
+mod wire;
 
 use std::sync::Arc;
 
 use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter, metrics::family::Family, registry::Registry};
 
-pub use entrance::{Entrance, Readiness, describe};
-pub use extract::{Authenticated, PathId, PathName, Query, StrictJson};
+pub use entrance::{Entrance, OWN_ROUTES, Readiness, describe};
+pub use extract::{Accepts, Authenticated, Media, PathId, PathName, Query, StrictJson, json_pointer, media};
 pub use jwks::{JwksError, KeySet};
+pub use paths::paths_of;
 pub use policy::{Decision, Policy, PolicyError};
 pub use principal::Principal;
 pub use problem::{FieldError, Problem, ProblemDocument, ProblemKind};

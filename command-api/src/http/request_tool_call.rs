@@ -13,7 +13,7 @@ use toolgate_events::{
     Authorization, CallId, CallOptions, CallView, ToolCallRequested, canonical,
     tools::{self, Contract},
 };
-use toolgate_security::{Authenticated, FieldError, Principal, Problem, ProblemKind, RequestContext, StrictJson};
+use toolgate_security::{Accepts, Authenticated, FieldError, Principal, Problem, ProblemKind, RequestContext, StrictJson, media};
 use utoipa::ToSchema;
 
 use super::{idempotency_key, prefer, view};
@@ -61,6 +61,7 @@ pub struct Options {
 #[utoipa::path(
     post,
     path = "/v1/tool-calls",
+    operation_id = "request_tool_call",
     tag = "tool calls",
     request_body = Body,
     params(
@@ -74,6 +75,7 @@ pub struct Options {
         (status = 401, description = "No valid token", content_type = "application/problem+json"),
         (status = 403, description = "The token does not allow this tool", content_type = "application/problem+json"),
         (status = 404, description = "No such tool", content_type = "application/problem+json"),
+        (status = 406, description = "Accept excludes application/json", content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", content_type = "application/problem+json"),
         (status = 415, description = "The body is not application/json", content_type = "application/problem+json"),
         (status = 422, description = "The key was used for another request", content_type = "application/problem+json"),
@@ -85,12 +87,13 @@ pub async fn handler(
     State(state): State<crate::State>,
     Authenticated(principal): Authenticated,
     context: RequestContext,
+    accepts: Result<Accepts<media::ApplicationJson>, Problem>,
     headers: HeaderMap,
     StrictJson(body): StrictJson<Body>,
 ) -> Result<Response, Problem> {
     let began = Instant::now();
     let contract = contract_for(&state, &principal, &body.tool)?;
-    let answer = accept(&state, &principal, context, &headers, body, contract).await;
+    let answer = accept(&state, &principal, context, accepts, &headers, body, contract).await;
     let outcome = match &answer {
         Ok(response) if response.status() == StatusCode::OK => "finished",
         Ok(_) => "accepted",
@@ -105,11 +108,13 @@ async fn accept(
     state: &crate::State,
     principal: &Principal,
     context: RequestContext,
+    accepts: Result<Accepts<media::ApplicationJson>, Problem>,
     headers: &HeaderMap,
     body: Body,
     contract: &'static Contract,
 ) -> Result<Response, Problem> {
     let decision = state.guard.authorize(principal, &permission(contract.name))?;
+    accepts?;
     let key = idempotency_key::parse(headers)?;
     let Body { tool, arguments, session_id, options } = body;
     let request_fingerprint =

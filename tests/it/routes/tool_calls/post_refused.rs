@@ -59,7 +59,7 @@ async fn arguments_against_the_contract_are_400_with_a_pointer_to_each() {
     let problem = client.call("k", &body).await.problem(400, "invalid");
     let pointers: Vec<_> = problem["errors"].as_array().unwrap().iter().map(|error| error["pointer"].as_str().unwrap()).collect();
     for pointer in
-        ["/arguments/title", "/arguments/due", "/arguments/labels/0", "/arguments", "/session_id", "/options/timeout_ms"]
+        ["/arguments/title", "/arguments/due", "/arguments/labels/0", "/arguments/colour", "/session_id", "/options/timeout_ms"]
     {
         assert!(pointers.contains(&pointer), "{pointer} is not in {problem}");
     }
