@@ -72,6 +72,11 @@ impl<'de> Deserializer<'de> for Node {
         visitor.visit_newtype_struct(self)
     }
 
+    /// serde_json would also take null; this API does not.
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        if self.0.is_object() { self.deserialize_any(visitor) } else { Err(Fault::Expected("an object".to_owned())) }
+    }
+
     /// serde would also take an array, member by member; this API does not.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
@@ -79,7 +84,7 @@ impl<'de> Deserializer<'de> for Node {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        if self.0.is_object() { self.deserialize_any(visitor) } else { Err(Fault::Expected("an object".to_owned())) }
+        self.deserialize_map(visitor)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -99,7 +104,7 @@ impl<'de> Deserializer<'de> for Node {
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map identifier ignored_any
+        tuple_struct identifier ignored_any
     }
 }
 
@@ -172,6 +177,7 @@ mod tests {
             (json!({"name": "n"}), "/arguments", "is required"),
             (with("name", json!(null)), "/name", "must be a string"),
             (with("arguments", json!([])), "/arguments", "must be an object"),
+            (with("arguments", json!(null)), "/arguments", "must be an object"),
             (with("note", json!(5)), "/note", "must be a string"),
             (with("a/b", json!(5)), "/a~1b", "is not known here"),
             (with("options", json!({"x": 1})), "/options/x", "is not known here"),
