@@ -6,6 +6,7 @@
 
 mod app;
 mod attacks;
+mod census;
 mod faults;
 mod golden;
 mod idempotency;
