@@ -106,10 +106,33 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     routes().into_openapi()
 }
 
+/// A second name for the endpoint that requests a call.
+const SHORT_NAME: &str = "/tool-call";
+
 fn routes() -> OpenApiRouter<State> {
-    OpenApiRouter::new()
+    let mut routes = OpenApiRouter::new()
         .routes(routes!(http::request_tool_call::handler))
         .routes(routes!(http::cancel_tool_call::handler))
-        // A second name for the same endpoint.
-        .route("/tool-call", axum::routing::post(http::request_tool_call::handler))
+        .route(SHORT_NAME, axum::routing::post(http::request_tool_call::handler));
+    let paths = &mut routes.get_openapi_mut().paths.paths;
+    // Described alike, under an id of its own.
+    if let Some(mut item) = paths.get("/v1/tool-calls").cloned() {
+        if let Some(operation) = &mut item.post {
+            operation.operation_id = Some("request_tool_call_by_short_name".to_owned());
+        }
+        paths.insert(SHORT_NAME.to_owned(), item);
+    }
+    routes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_route_is_described() {
+        let (router, document) = super::routes().split_for_parts();
+        let described: BTreeSet<_> = document.paths.paths.keys().cloned().collect();
+        assert_eq!(toolgate_security::paths_of(&router), described);
+    }
 }

@@ -1,13 +1,13 @@
 use std::{collections::HashMap, fmt};
 
-use jsonschema::Validator;
+use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
 use serde_json::Value;
 use toolgate_events::tools::{self, Contract};
-use toolgate_security::FieldError;
+use toolgate_security::{FieldError, json_pointer};
 
 /// Errors listed at the most; more would help nobody.
 const MAX_ERRORS: usize = 32;
-/// Characters of one error's detail at the most: it may name every property that is one too many.
+/// Characters of one error's detail at the most.
 const MAX_DETAIL_LENGTH: usize = 300;
 
 /// The contracts' input schemas, compiled once.
@@ -36,21 +36,65 @@ impl Validators {
     /// The first ways in which `arguments` break the tool's contract. Details never repeat a value: it may be long, or a secret.
     pub fn check(&self, tool: &str, arguments: &Value) -> Vec<FieldError> {
         let Some(compiled) = self.0.get(tool) else { return Vec::new() };
-        compiled
-            .validator
-            .iter_errors(arguments)
-            .take(MAX_ERRORS)
-            .map(|error| FieldError {
-                pointer: format!("/arguments{}", error.instance_path()),
-                detail: error.masked().to_string().chars().take(MAX_DETAIL_LENGTH).collect(),
-            })
-            .collect()
+        let mut errors = Vec::new();
+        for error in compiled.validator.iter_errors(arguments) {
+            list(&error, &mut errors);
+            if errors.len() >= MAX_ERRORS {
+                break;
+            }
+        }
+        errors.truncate(MAX_ERRORS);
+        errors
     }
 
     /// The hash of the tool's contract, as it is recorded with every decision.
     pub fn contract_hash(&self, tool: &str) -> &str {
         self.0.get(tool).map_or("", |compiled| compiled.contract_hash.as_str())
     }
+}
+
+/// One error for each member that is wrong, and the pointer is that member's, also where it is missing.
+fn list(error: &ValidationError<'_>, errors: &mut Vec<FieldError>) {
+    let within = |member: Option<&str>| {
+        let path = error.instance_path();
+        let members: Vec<String> = path.iter().map(|segment| segment.to_string()).collect();
+        json_pointer(["arguments"].into_iter().chain(members.iter().map(String::as_str)).chain(member))
+    };
+    match error.kind() {
+        ValidationErrorKind::Required { property } => {
+            errors.push(FieldError { pointer: within(property.as_str()), detail: "is required".to_owned() });
+        }
+        ValidationErrorKind::AdditionalProperties { unexpected } | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+            errors.extend(
+                unexpected
+                    .iter()
+                    .take(MAX_ERRORS)
+                    .map(|name| FieldError { pointer: within(Some(name)), detail: "is not known here".to_owned() }),
+            );
+        }
+        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context }
+            if let Some(branch) = meant(error, context) =>
+        {
+            branch.iter().for_each(|error| list(error, errors));
+        }
+        _ => {
+            let detail = error.masked().to_string().chars().take(MAX_DETAIL_LENGTH).collect();
+            errors.push(FieldError { pointer: within(None), detail });
+        }
+    }
+}
+
+/// The alternative that the value was meant for: the only one that it has the type of.
+fn meant<'a>(
+    error: &ValidationError<'_>,
+    alternatives: &'a [Vec<ValidationError<'static>>],
+) -> Option<&'a [ValidationError<'static>]> {
+    let has_type = |branch: &&Vec<ValidationError<'_>>| {
+        let is_type = |inner: &ValidationError<'_>| matches!(inner.kind(), ValidationErrorKind::Type { .. });
+        !branch.iter().any(|inner| is_type(inner) && inner.instance_path() == error.instance_path())
+    };
+    let mut candidates = alternatives.iter().filter(has_type);
+    candidates.next().filter(|_| candidates.next().is_none()).map(Vec::as_slice)
 }
 
 impl fmt::Debug for Validators {
@@ -75,12 +119,49 @@ mod tests {
         }
     }
 
+    fn pointers(tool: &str, arguments: &Value) -> Vec<String> {
+        let mut pointers: Vec<_> = Validators::compile().check(tool, arguments).into_iter().map(|error| error.pointer).collect();
+        pointers.sort_unstable();
+        pointers
+    }
+
     #[test]
-    fn errors_are_listed_with_their_pointers() {
-        let errors = Validators::compile().check("knowledge.search", &json!({"query": "", "top_k": 101, "x": 1}));
-        let pointers: Vec<_> = errors.iter().map(|error| error.pointer.as_str()).collect();
-        assert_eq!(errors.len(), 3, "{errors:?}");
-        assert!(pointers.contains(&"/arguments/query") && pointers.contains(&"/arguments/top_k"), "{pointers:?}");
+    fn every_error_is_listed_with_the_pointer_of_its_member() {
+        for (tool, arguments, expected) in [
+            (
+                "knowledge.search",
+                json!({"query": "", "top_k": 101, "x": 1, "y": 2}),
+                &["/arguments/query", "/arguments/top_k", "/arguments/x", "/arguments/y"][..],
+            ),
+            ("task.create", json!({}), &["/arguments/title"]),
+            ("knowledge.upsert", json!({}), &["/arguments/content", "/arguments/document_id", "/arguments/title"]),
+            ("task.create", json!({"title": "T", "a/b": 1, "m~n": 1}), &["/arguments/a~1b", "/arguments/m~0n"]),
+            (
+                "task.create",
+                json!({"title": 5, "labels": ["", 1]}),
+                &["/arguments/labels/0", "/arguments/labels/1", "/arguments/title"],
+            ),
+            // Of two alternatives, null is not the one that was meant.
+            (
+                "knowledge.search",
+                json!({"query": "x", "filters": {"locale": 5, "x": 1}}),
+                &["/arguments/filters/locale", "/arguments/filters/x"],
+            ),
+            ("knowledge.search", json!({"query": "x", "filters": 5}), &["/arguments/filters"]),
+        ] {
+            assert_eq!(pointers(tool, &arguments), expected, "{tool} {arguments}");
+        }
+    }
+
+    #[test]
+    fn the_list_ends_at_its_limit_exactly() {
+        let unknown = |count: usize| {
+            let members = (0..count).map(|number| (format!("x{number}"), json!(1)));
+            Value::Object([("title".to_owned(), json!("T"))].into_iter().chain(members).collect())
+        };
+        for (count, listed) in [(MAX_ERRORS - 1, MAX_ERRORS - 1), (MAX_ERRORS, MAX_ERRORS), (MAX_ERRORS + 1, MAX_ERRORS)] {
+            assert_eq!(pointers("task.create", &unknown(count)).len(), listed, "{count}");
+        }
     }
 
     #[test]

@@ -27,6 +27,9 @@ use crate::{
 /// Says whether a part of the process can do its work, and if not, why.
 pub type Readiness = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
+/// The routes that an entrance has of its own, each for GET: the first three, then those that move to the `admin` listener.
+pub const OWN_ROUTES: [&str; 5] = ["/healthz", "/readyz", "/.well-known/jwks.json", "/metrics", "/openapi.json"];
+
 /// An HTTP entrance: routes, and around them everything that holds for every request.
 pub struct Entrance {
     api: OpenApiRouter,
@@ -94,21 +97,10 @@ impl Entrance {
     /// # Errors
     /// When a listener fails.
     pub async fn serve(self, listener: TcpListener, admin: Option<TcpListener>, shutdown: CancellationToken) -> io::Result<()> {
-        let Self { api, readiness, registry, violations, jwks, limits } = self;
-        let EntranceLimits { max_concurrent_requests, max_connections, header_timeout } = limits;
+        let EntranceLimits { max_connections, header_timeout, .. } = self.limits;
         let limits = ServerLimits { max_connections, header_timeout };
-        let (routes, document) = api.split_for_parts();
-        let document = Arc::new(describe(document));
-        // What watches over the process is answered however busy it is.
-        let routes = routes.layer(middleware::from_fn_with_state(Places::new(max_concurrent_requests), hold_a_place));
-        let mut public =
-            routes.route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(move || ready(readiness.clone())));
-        if let Some(jwks) = jwks {
-            public = public.route("/.well-known/jwks.json", get(move || async move { json_text(jwks) }));
-        }
-        let about = Router::new()
-            .route("/metrics", get(move || async move { metrics(&registry) }))
-            .route("/openapi.json", get(move || async move { Json(document.as_ref()).into_response() }));
+        let violations = self.violations.clone();
+        let (public, about) = self.routers();
         match admin {
             None => serve(listener, guarded(public.merge(about), violations), limits, shutdown).await,
             Some(admin) => {
@@ -118,6 +110,26 @@ impl Entrance {
                 serving.map(|_| ())
             }
         }
+    }
+}
+
+impl Entrance {
+    /// The routes for everybody, and those about the service: [`OWN_ROUTES`] are all that the description leaves out.
+    fn routers(self) -> (Router, Router) {
+        let Self { api, readiness, registry, jwks, limits, .. } = self;
+        let (routes, document) = api.split_for_parts();
+        let document = Arc::new(describe(document));
+        // What watches over the process is answered however busy it is.
+        let routes = routes.layer(middleware::from_fn_with_state(Places::new(limits.max_concurrent_requests), hold_a_place));
+        let mut public =
+            routes.route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(move || ready(readiness.clone())));
+        if let Some(jwks) = jwks {
+            public = public.route("/.well-known/jwks.json", get(move || async move { json_text(jwks) }));
+        }
+        let about = Router::new()
+            .route("/metrics", get(move || async move { metrics(&registry) }))
+            .route("/openapi.json", get(move || async move { Json(document.as_ref()).into_response() }));
+        (public, about)
     }
 }
 
@@ -174,4 +186,22 @@ fn metrics(registry: &Registry) -> Response {
 
 fn json_text(text: String) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::paths_of;
+
+    #[test]
+    fn an_entrance_has_no_route_that_its_table_does_not_name() {
+        let entrance = || Entrance::new(Registry::default(), Violations::default());
+        let (public, about) = entrance().with_jwks("{}".to_owned()).routers();
+        let (public, about) = (paths_of(&public), paths_of(&about));
+        assert_eq!(public, OWN_ROUTES[..3].iter().map(|&path| path.to_owned()).collect::<BTreeSet<_>>());
+        assert_eq!(about, OWN_ROUTES[3..].iter().map(|&path| path.to_owned()).collect::<BTreeSet<_>>());
+        assert!(!paths_of(&entrance().routers().0).contains(OWN_ROUTES[2]), "the keys are shown without an issuer");
+    }
 }

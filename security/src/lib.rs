@@ -8,6 +8,7 @@ mod entrance;
 mod extract;
 mod keys;
 mod limiter;
+mod paths;
 mod policy;
 mod principal;
 mod problem;
@@ -17,6 +18,7 @@ mod revocations;
 mod server;
 mod tenant_tx;
 mod token;
+mod wire;
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,10 +29,11 @@ pub use egress::{
     AllowList, Egress, EgressError, EgressLimits, EgressRequest, EgressResponse, Networks, Resolver, Rule as EgressRule,
     SystemResolver,
 };
-pub use entrance::{Entrance, EntranceLimits, Readiness, describe};
-pub use extract::{Authenticated, PathId, PathName, Query, StrictJson};
+pub use entrance::{Entrance, EntranceLimits, OWN_ROUTES, Readiness, describe};
+pub use extract::{Accepts, Authenticated, Media, PathId, PathName, Query, StrictJson, json_pointer, media};
 pub use keys::{KeySource, Keys, ReadError};
 pub use limiter::{Counted, Limiter, Now, Quota, QuotaUnavailable};
+pub use paths::paths_of;
 pub use policy::{
     Decision, Denied, Effect, Input, Policies, Policy, PolicyError, PolicyFileError, Rule, RuleSource, Verdict, is_concrete,
     is_permission,

@@ -3,14 +3,14 @@ use std::sync::Arc;
 use axum::{
     extract::{FromRequestParts, Request, State},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use http::{HeaderValue, header, request::Parts};
 use toolgate_events::TraceContext;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::{Problem, Violations};
+use crate::{Problem, Violations, wire};
 
 /// What identifies a request from the outside: its trace and its id.
 #[derive(Clone, Debug)]
@@ -58,7 +58,12 @@ pub async fn request_context(State(violations): State<Violations>, mut request: 
     request.extensions_mut().insert(context.clone());
     // What is logged meanwhile is found by the trace id that a problem names.
     let span = tracing::error_span!("request", trace_id = %context.trace_id, request_id = %context.request_id);
-    let mut response = next.run(request).instrument(span).await;
+    let (parts, body) = request.into_parts();
+    let mut response = match wire::check(&parts) {
+        Ok(()) => next.run(Request::from_parts(parts, body)).instrument(span).await,
+        // Whatever follows on this connection may be part of the same deceit.
+        Err(problem) => ([(header::CONNECTION, HeaderValue::from_static("close"))], problem).into_response(),
+    };
     if let Some(problem) = response.extensions_mut().remove::<Arc<Problem>>() {
         if let Some((kind, tool)) = problem.violation() {
             violations.count(kind, tool);

@@ -6,6 +6,8 @@
 
 mod access;
 mod app;
+mod attacks;
+mod census;
 mod faults;
 mod golden;
 mod idempotency;

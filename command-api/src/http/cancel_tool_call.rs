@@ -5,7 +5,7 @@ use axum::{
 };
 use http::StatusCode;
 use toolgate_events::CallId;
-use toolgate_security::{Authenticated, PathId, Problem, RequestContext};
+use toolgate_security::{Accepts, Authenticated, PathId, Problem, RequestContext, media};
 
 use super::view;
 use crate::commands::cancel_tool_call::{self as command, CancelToolCall};
@@ -16,6 +16,7 @@ use crate::commands::cancel_tool_call::{self as command, CancelToolCall};
 #[utoipa::path(
     post,
     path = "/v1/tool-calls/{call_id}/cancel",
+    operation_id = "cancel_tool_call",
     tag = "tool calls",
     params(("call_id" = uuid::Uuid, Path)),
     responses(
@@ -23,6 +24,7 @@ use crate::commands::cancel_tool_call::{self as command, CancelToolCall};
         (status = 401, description = "No valid token", content_type = "application/problem+json"),
         (status = 403, description = "The token does not allow this", content_type = "application/problem+json"),
         (status = 404, description = "No such call", content_type = "application/problem+json"),
+        (status = 406, description = "Accept excludes application/json", content_type = "application/problem+json"),
         (status = 409, description = "It already has an outcome", content_type = "application/problem+json"),
         (status = 429, description = "Over the tenant's limit; see `Retry-After`", content_type = "application/problem+json"),
         (status = 503, description = "The log did not confirm it", content_type = "application/problem+json"),
@@ -34,8 +36,10 @@ pub async fn handler(
     Authenticated(principal): Authenticated,
     context: RequestContext,
     id: Result<PathId, Problem>,
+    accepts: Result<Accepts<media::ApplicationJson>, Problem>,
 ) -> Result<Response, Problem> {
     state.authorize(&principal, None, "tool_call:cancel")?;
+    accepts?;
     let call_id = CallId(id?.0);
     let cancel = CancelToolCall {
         tenant_id: principal.tenant_id,

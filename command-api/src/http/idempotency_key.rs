@@ -14,8 +14,9 @@ pub fn parse(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     if values.next().is_some() {
         return refused("sent more than once");
     }
-    let Ok(text) = value.to_str() else { return refused("must be printable ASCII") };
-    let Some(key) = unquote(text.trim()) else { return refused("the quoted string does not end, or has a bad escape") };
+    let text = value.to_str().map(str::trim);
+    let Some(text) = text.ok().filter(|text| !text.contains('\t')) else { return refused("must be printable ASCII") };
+    let Some(key) = unquote(text) else { return refused("the quoted string does not end, or has a bad escape") };
     if key.is_empty() || key.len() > MAX_LENGTH {
         return refused("must have 1 to 255 characters");
     }
@@ -66,7 +67,7 @@ mod tests {
 
     #[test]
     fn what_is_no_string_is_refused() {
-        for bad in [r#""abc"#, r#""a"b"#, r#""a\x""#] {
+        for bad in [r#""abc"#, r#""a"b"#, r#""a\x""#, "a\tb", "\"a\tb\""] {
             assert!(key(bad).is_err(), "{bad}");
         }
         let mut twice = HeaderMap::new();

@@ -13,7 +13,9 @@ use toolgate_events::{
     Authorization, CallId, CallOptions, CallView, ToolCallRequested, canonical,
     tools::{self, Contract},
 };
-use toolgate_security::{Admitted, Authenticated, FieldError, Principal, Problem, ProblemKind, RequestContext, StrictJson};
+use toolgate_security::{
+    Accepts, Admitted, Authenticated, FieldError, Principal, Problem, ProblemKind, RequestContext, StrictJson, media,
+};
 use utoipa::ToSchema;
 
 use super::{idempotency_key, own_token, prefer, view};
@@ -62,6 +64,7 @@ pub struct Options {
 #[utoipa::path(
     post,
     path = "/v1/tool-calls",
+    operation_id = "request_tool_call",
     tag = "tool calls",
     request_body = Body,
     params(
@@ -75,6 +78,7 @@ pub struct Options {
         (status = 401, description = "No valid token", content_type = "application/problem+json"),
         (status = 403, description = "The token does not allow this tool", content_type = "application/problem+json"),
         (status = 404, description = "No such tool", content_type = "application/problem+json"),
+        (status = 406, description = "Accept excludes application/json", content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", content_type = "application/problem+json"),
         (status = 415, description = "The body is not application/json", content_type = "application/problem+json"),
         (status = 422, description = "The key was used for another request", content_type = "application/problem+json"),
@@ -88,12 +92,13 @@ pub async fn handler(
     Authenticated(principal): Authenticated,
     admitted: Admitted,
     context: RequestContext,
+    accepts: Result<Accepts<media::ApplicationJson>, Problem>,
     headers: HeaderMap,
     StrictJson(body): StrictJson<Body>,
 ) -> Result<Response, Problem> {
     let began = Instant::now();
     let contract = contract_for(&state, &principal, &body.tool)?;
-    let answer = accept(&state, &principal, &admitted, context, &headers, body, contract).await;
+    let answer = accept(&state, &principal, &admitted, context, accepts, &headers, body, contract).await;
     let outcome = match &answer {
         Ok(response) if response.status() == StatusCode::OK => "finished",
         Ok(_) => "accepted",
@@ -109,11 +114,13 @@ async fn accept(
     principal: &Principal,
     admitted: &Admitted,
     context: RequestContext,
+    accepts: Result<Accepts<media::ApplicationJson>, Problem>,
     headers: &HeaderMap,
     body: Body,
     contract: &'static Contract,
 ) -> Result<Response, Problem> {
     let decision = state.authorize(principal, Some(contract.name), &permission(contract.name))?;
+    accepts?;
     admitted.for_tool(contract.name).await?;
     let key = idempotency_key::parse(headers)?;
     let Body { tool, arguments, session_id, options } = body;

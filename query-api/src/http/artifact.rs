@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tokio_util::io::ReaderStream;
 use toolgate_security::{Authenticated, PathId, Problem, Query, TenantTx};
 
-use super::{page::NoParameters, refusals::RefusalsOfOne};
+use super::{page::NoParameters, refusals::RefusalsOfAny};
 use crate::{
     Error, State,
     queries::documents::{self, DocumentRow},
@@ -26,7 +26,7 @@ const SANDBOX: &str = "sandbox; default-src 'none'; style-src 'unsafe-inline'";
     responses(
         (status = 200, description = "The bytes, in the type the document says", content_type = "application/octet-stream", body = Vec<u8>),
         (status = 304, description = "The ETag in If-None-Match still holds"),
-        RefusalsOfOne
+        RefusalsOfAny
     ),
     security(("bearer" = []))
 )]

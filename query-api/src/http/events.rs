@@ -2,7 +2,7 @@ use axum::{extract, response::Response};
 use http::HeaderMap;
 use serde::Deserialize;
 use toolgate_events::CallId;
-use toolgate_security::{Authenticated, Problem, Query, TenantTx};
+use toolgate_security::{Accepts, Authenticated, Problem, Query, TenantTx, media};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -42,10 +42,12 @@ pub(crate) struct Parameters {
 pub(crate) async fn subscribe_events(
     Authenticated(principal): Authenticated,
     extract::State(state): extract::State<State>,
+    accepts: Result<Accepts<media::EventStream>, Problem>,
     parameters: Result<Query<Parameters>, Problem>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     state.guard.authorize(&principal, "event:subscribe")?;
+    accepts?;
     let Query(parameters) = parameters?;
     check_text([("session_id", parameters.session_id.as_deref()), ("type", parameters.r#type.as_deref())])?;
     let asked = last_event_id(&headers)?.or(parameters.after);

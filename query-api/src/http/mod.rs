@@ -45,3 +45,15 @@ fn endpoints() -> OpenApiRouter<State> {
         .routes(routes!(documents::list_documents))
         .routes(routes!(artifact::get_artifact))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_route_is_described() {
+        let (router, document) = super::endpoints().split_for_parts();
+        let described: BTreeSet<_> = document.paths.paths.keys().cloned().collect();
+        assert_eq!(toolgate_security::paths_of(&router), described);
+    }
+}

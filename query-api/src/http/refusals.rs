@@ -11,12 +11,24 @@ pub(crate) struct Refusals;
 /// [`Refusals`] of endpoints that name one thing.
 pub(crate) struct RefusalsOfOne;
 
+/// [`RefusalsOfOne`] of endpoints whose answer has the type that a tool gave it.
+pub(crate) struct RefusalsOfAny;
+
+impl IntoResponses for RefusalsOfAny {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let mut responses = RefusalsOfOne::responses();
+        responses.remove("406");
+        responses
+    }
+}
+
 impl IntoResponses for Refusals {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         [
             ("400", "The parameters are not valid"),
             ("401", "No token, or one that does not hold"),
             ("403", "The token does not allow this"),
+            ("406", "Accept excludes the answer's type"),
             ("503", "Not available at the moment; see Retry-After"),
         ]
         .into_iter()

@@ -3,7 +3,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use toolgate_events::serde_text;
-use toolgate_security::{Authenticated, Problem, Query, TenantTx};
+use toolgate_security::{Accepts, Authenticated, Problem, Query, TenantTx, media};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -69,9 +69,11 @@ pub(crate) struct Parameters {
 pub(crate) async fn list_tasks(
     Authenticated(principal): Authenticated,
     extract::State(state): extract::State<State>,
+    accepts: Result<Accepts<media::ApplicationJson>, Problem>,
     parameters: Result<Query<Parameters>, Problem>,
 ) -> Result<Json<Page<Task>>, Problem> {
     state.guard.authorize(&principal, "tool_call:read")?;
+    accepts?;
     let Query(parameters) = parameters?;
     let limit = limit(parameters.limit)?;
     let scope = Scope { tenant: principal.tenant_id, list: "tasks", filters: &Value::Null };

@@ -110,6 +110,14 @@ impl Client {
         }
     }
 
+    /// The counter `violations_total` of one kind, over all tools.
+    pub async fn violations(&self, kind: &str) -> u64 {
+        let metrics = send(self.anonymous(Method::GET, "/metrics")).await.text();
+        let prefix = format!("violations_total{{kind=\"{kind}\"");
+        let samples = metrics.lines().filter(|line| line.starts_with(&prefix));
+        samples.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    }
+
     /// Opens the event stream.
     pub async fn events(&self, query: &str, last_event_id: Option<&str>) -> Sse {
         let mut request = self.request(Method::GET, &format!("/v1/events{query}"));

@@ -42,6 +42,9 @@ impl Stack {
         let mut connection = PgConnection::connect(administration.expose_secret()).await.unwrap();
         let create = format!("create database {database} template {DATABASE} owner {}", PostgresRole::Owner.login());
         sqlx::raw_sql(&create).execute(&mut connection).await.unwrap();
+        // A copy comes without what was revoked on the database itself: see migrations/0005_tenancy_hardening.sql.
+        let revoke = format!("revoke create, temporary on database {database} from public");
+        sqlx::raw_sql(&revoke).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
         let connections = Connections {
             nats: shared.nats(number, User::Operator),
@@ -99,6 +102,13 @@ impl Stack {
         let count = sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap();
         connection.close().await.unwrap();
         count
+    }
+
+    /// Checks that there is no event, no row, and no projector that has moved.
+    pub async fn assert_untouched(&self) {
+        assert_eq!(self.events_in_log().await, 0, "an event was appended");
+        assert_eq!(self.count("select count(*) from audit_event").await, 0);
+        assert_eq!(self.count("select coalesce(sum(stream_sequence), 0)::bigint from projection_checkpoint").await, 0);
     }
 
     /// Whose tokens every application of this run accepts.

@@ -9,7 +9,7 @@ use futures::stream;
 use http::header;
 use serde::Deserialize;
 use toolgate_events::{CallId, TenantId, audit::AuditRow};
-use toolgate_security::{Authenticated, Problem, Query, ReadPool, TenantTx};
+use toolgate_security::{Accepts, Authenticated, Problem, Query, ReadPool, TenantTx, media};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -61,9 +61,11 @@ pub(crate) struct Parameters {
 pub(crate) async fn export_audit(
     Authenticated(principal): Authenticated,
     extract::State(state): extract::State<State>,
+    accepts: Result<Accepts<media::NdJson>, Problem>,
     parameters: Result<Query<Parameters>, Problem>,
 ) -> Result<Response, Problem> {
     state.guard.authorize(&principal, "audit:export")?;
+    accepts?;
     let Query(parameters) = parameters?;
     check_text([("actor", parameters.actor.as_deref()), ("type", parameters.r#type.as_deref())])?;
     let filter = AuditFilter {

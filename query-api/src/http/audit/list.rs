@@ -2,7 +2,7 @@ use axum::{Json, extract};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use toolgate_events::{CallId, audit::AuditRow};
-use toolgate_security::{Authenticated, Problem, Query, TenantTx};
+use toolgate_security::{Accepts, Authenticated, Problem, Query, TenantTx, media};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -49,9 +49,11 @@ pub(crate) struct Parameters {
 pub(crate) async fn list_audit(
     Authenticated(principal): Authenticated,
     extract::State(state): extract::State<State>,
+    accepts: Result<Accepts<media::ApplicationJson>, Problem>,
     parameters: Result<Query<Parameters>, Problem>,
 ) -> Result<Json<Page<AuditRow>>, Problem> {
     state.guard.authorize(&principal, "audit:read")?;
+    accepts?;
     let Query(parameters) = parameters?;
     check_text([("actor", parameters.actor.as_deref()), ("type", parameters.r#type.as_deref())])?;
     let limit = limit(parameters.limit)?;

@@ -1,6 +1,6 @@
 use axum::{Json, extract};
 use toolgate_events::{CallId, TenantId, audit::AuditRow};
-use toolgate_security::{Authenticated, PathId, Problem, Query, TenantTx};
+use toolgate_security::{Accepts, Authenticated, PathId, Problem, Query, TenantTx, media};
 
 use crate::{
     Error, State,
@@ -25,9 +25,11 @@ pub(crate) async fn list_tool_call_events(
     Authenticated(principal): Authenticated,
     extract::State(state): extract::State<State>,
     id: Result<PathId, Problem>,
+    accepts: Result<Accepts<media::ApplicationJson>, Problem>,
     parameters: Result<Query<NoParameters>, Problem>,
 ) -> Result<Json<Page<AuditRow>>, Problem> {
     state.guard.authorize(&principal, "tool_call:read")?;
+    accepts?;
     parameters?;
     let (tenant, call) = (principal.tenant_id, CallId(id?.0));
     let mut events = find(&state, tenant, call).await?;

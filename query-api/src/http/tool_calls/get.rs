@@ -1,7 +1,7 @@
 use axum::{Json, extract};
 use serde::Deserialize;
 use toolgate_events::{CallId, CallView, TenantId};
-use toolgate_security::{Authenticated, PathId, Problem, Query, TenantTx};
+use toolgate_security::{Accepts, Authenticated, PathId, Problem, Query, TenantTx, media};
 use utoipa::IntoParams;
 
 use super::ToolCallSchema;
@@ -31,9 +31,11 @@ pub(crate) async fn get_tool_call(
     Authenticated(principal): Authenticated,
     extract::State(state): extract::State<State>,
     id: Result<PathId, Problem>,
+    accepts: Result<Accepts<media::ApplicationJson>, Problem>,
     parameters: Result<Query<Parameters>, Problem>,
 ) -> Result<Json<CallView>, Problem> {
     state.guard.authorize(&principal, "tool_call:read")?;
+    accepts?;
     let Query(parameters) = parameters?;
     let (tenant, call) = (principal.tenant_id, CallId(id?.0));
     if let Some(position) = parameters.min_position {

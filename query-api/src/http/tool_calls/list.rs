@@ -2,7 +2,7 @@ use axum::{Json, extract};
 use serde::Deserialize;
 use serde_json::json;
 use toolgate_events::{CallView, Status};
-use toolgate_security::{Authenticated, Problem, Query, TenantTx};
+use toolgate_security::{Accepts, Authenticated, Problem, Query, TenantTx, media};
 use utoipa::IntoParams;
 
 use super::{StatusSchema, ToolCallSchema};
@@ -42,9 +42,11 @@ pub(crate) struct Parameters {
 pub(crate) async fn list_tool_calls(
     Authenticated(principal): Authenticated,
     extract::State(state): extract::State<State>,
+    accepts: Result<Accepts<media::ApplicationJson>, Problem>,
     parameters: Result<Query<Parameters>, Problem>,
 ) -> Result<Json<Page<CallView>>, Problem> {
     state.guard.authorize(&principal, "tool_call:read")?;
+    accepts?;
     let Query(parameters) = parameters?;
     check_text([("session_id", parameters.session_id.as_deref()), ("tool", parameters.tool.as_deref())])?;
     let limit = limit(parameters.limit)?;

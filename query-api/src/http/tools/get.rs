@@ -1,6 +1,6 @@
 use axum::{Json, extract};
 use toolgate_events::tools::{self, Contract};
-use toolgate_security::{Authenticated, PathName, Problem, Query};
+use toolgate_security::{Accepts, Authenticated, PathName, Problem, Query, media};
 
 use super::{ToolSchema, may_invoke};
 use crate::{
@@ -23,9 +23,11 @@ pub(crate) async fn get_tool(
     Authenticated(principal): Authenticated,
     extract::State(state): extract::State<State>,
     name: Result<PathName, Problem>,
+    accepts: Result<Accepts<media::ApplicationJson>, Problem>,
     parameters: Result<Query<NoParameters>, Problem>,
 ) -> Result<Json<&'static Contract>, Problem> {
     state.guard.authorize(&principal, "tool:list")?;
+    accepts?;
     parameters?;
     let contract = tools::find(&name?.0).filter(|contract| may_invoke(&state, &principal, contract));
     contract.map(Json).ok_or_else(Problem::not_found)

@@ -1,6 +1,6 @@
 use axum::{Json, extract};
 use toolgate_events::tools::{self, Contract};
-use toolgate_security::{Authenticated, Problem, Query};
+use toolgate_security::{Accepts, Authenticated, Problem, Query, media};
 
 use super::{ToolSchema, may_invoke};
 use crate::{
@@ -22,9 +22,11 @@ use crate::{
 pub(crate) async fn list_tools(
     Authenticated(principal): Authenticated,
     extract::State(state): extract::State<State>,
+    accepts: Result<Accepts<media::ApplicationJson>, Problem>,
     parameters: Result<Query<NoParameters>, Problem>,
 ) -> Result<Json<Page<&'static Contract>>, Problem> {
     state.guard.authorize(&principal, "tool:list")?;
+    accepts?;
     parameters?;
     let allowed = tools::all().iter().filter(|contract| may_invoke(&state, &principal, contract));
     Ok(Json(Page::whole(allowed.collect())))
