@@ -20,8 +20,8 @@ pub use entrance::{Entrance, Readiness, describe};
 pub use extract::{Authenticated, PathId, PathName, Query, StrictJson};
 pub use jwks::{JwksError, KeySet};
 pub use policy::{
-    Decision, Denied, Effect, Input, Policies, Policy, PolicyError, PolicyFileError, Rule, RuleSource, Verdict, is_concrete,
-    is_permission,
+    Decision, Denied, Effect, Input, Policies, Policy, PolicyError, PolicyFileError, RolePolicy, Rule, RuleSource, TenantPolicy,
+    Verdict, is_concrete,
 };
 pub use principal::Principal;
 pub use problem::{FieldError, Problem, ProblemDocument, ProblemKind};
