@@ -5,8 +5,9 @@ use async_nats::jetstream::{
     consumer::{AckPolicy, DeliverPolicy, pull},
 };
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use toolgate_events::{Lane, Partition};
+use toolgate_events::{Lane, Partition, TenantId};
 
 use crate::{Log, announce::ReplyTo, append::EVENT_TYPE, log::SETUP_CONCURRENCY};
 
@@ -26,6 +27,10 @@ pub enum ConsumeError {
     Fetch(#[from] jetstream::consumer::StreamError),
     #[error("the consumer stopped: {0}")]
     Stopped(String),
+    #[error("cannot read the state of the log: {0}")]
+    State(#[from] jetstream::stream::InfoError),
+    #[error("{0} is a time that no log knows")]
+    Time(DateTime<Utc>),
 }
 
 /// A message a worker holds until it acknowledges it.
@@ -89,7 +94,7 @@ pub struct Received {
     pub payload: Bytes,
 }
 
-/// An endless reading of one partition.
+/// A reading of one partition.
 pub type LogReader = stream::BoxStream<'static, Result<Received, ConsumeError>>;
 
 /// Where one lane stands, over all partitions.
@@ -145,18 +150,47 @@ impl Log {
             ..Default::default()
         };
         let messages = self.stream(partition).create_consumer(config).await?.messages().await?;
-        Ok(messages
-            .map(move |message| {
-                let message = message.map_err(|error| ConsumeError::Stopped(error.to_string()))?;
-                let stream_sequence = sequence_of(&message)?.0;
-                Ok(Received {
-                    partition,
-                    stream_sequence,
-                    subject: message.subject.to_string(),
-                    payload: message.payload.clone(),
-                })
-            })
-            .boxed())
+        Ok(messages.map(move |message| Ok(received(partition, message)?.0)).boxed())
+    }
+
+    /// What came into `partition` since a time, by the broker's clock, and was there when the reading began; of one tenant, or of
+    /// all. It ends.
+    ///
+    /// # Errors
+    /// [`ConsumeError`]
+    pub async fn read_since(
+        &self,
+        partition: Partition,
+        tenant: Option<TenantId>,
+        since: DateTime<Utc>,
+    ) -> Result<LogReader, ConsumeError> {
+        let last = self.stream(partition).get_info().await?.state.last_sequence;
+        let nanoseconds = i128::from(since.timestamp_micros()) * 1_000;
+        let start_time = async_nats::datetime::from_nanos(nanoseconds).map_err(|_| ConsumeError::Time(since))?;
+        let config = pull::OrderedConfig {
+            max_batch: READ_AHEAD,
+            deliver_policy: DeliverPolicy::ByStartTime { start_time },
+            filter_subject: tenant.map_or_else(String::new, |tenant| format!("ev.{partition}.{tenant}.>")),
+            ..Default::default()
+        };
+        let consumer = self.stream(partition).create_consumer(config).await?;
+        if consumer.cached_info().num_pending == 0 {
+            return Ok(stream::empty().boxed());
+        }
+        let messages = consumer.messages().await?;
+        let bounded = stream::unfold(Some(messages), move |messages| async move {
+            let mut messages = messages?;
+            match received(partition, messages.next().await?) {
+                Ok((message, _)) if message.stream_sequence > last => None,
+                Ok((message, pending)) => {
+                    // Nothing may follow, so nothing is waited for.
+                    let is_last = message.stream_sequence == last || pending == 0;
+                    Some((Ok(message), (!is_last).then_some(messages)))
+                }
+                Err(error) => Some((Err(error), None)),
+            }
+        });
+        Ok(bounded.boxed())
     }
 
     /// Where a lane stands. Partitions whose consumer does not exist yet count as empty.
@@ -230,6 +264,19 @@ fn lane_config(partition: Partition, lane: &Lane, ack_wait: Duration, max_ack_pe
         max_deliver: -1,
         ..Default::default()
     }
+}
+
+/// A message of a reading, and how many are known to follow it.
+fn received(
+    partition: Partition,
+    message: Result<jetstream::Message, pull::OrderedError>,
+) -> Result<(Received, u64), ConsumeError> {
+    let stopped = |error: &dyn std::fmt::Display| ConsumeError::Stopped(error.to_string());
+    let message = message.map_err(|error| stopped(&error))?;
+    let info = message.info().map_err(|error| stopped(&error))?;
+    let (stream_sequence, pending) = (info.stream_sequence, info.pending);
+    let subject = message.subject.to_string();
+    Ok((Received { partition, stream_sequence, subject, payload: message.payload.clone() }, pending))
 }
 
 fn delivery(partition: Partition, message: jetstream::Message) -> Result<Delivery, ConsumeError> {

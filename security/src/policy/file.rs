@@ -7,7 +7,7 @@ use serde::{
 use sha2::{Digest, Sha256};
 use toolgate_events::{TenantId, canonical};
 
-use super::{Policy, Role, TenantPolicy, permission::is_permission};
+use super::{Policy, RolePolicy, TenantPolicy, permission::is_permission};
 
 /// Why a policy file was refused.
 #[derive(Debug, thiserror::Error)]
@@ -87,13 +87,13 @@ impl Policy {
     }
 }
 
-fn roles(entries: BTreeMap<String, RoleEntry>, place: &str, label: &str) -> Result<BTreeMap<String, Role>, PolicyError> {
+fn roles(entries: BTreeMap<String, RoleEntry>, place: &str, label: &str) -> Result<BTreeMap<String, RolePolicy>, PolicyError> {
     let role = |(name, RoleEntry(table)): (String, RoleEntry)| {
         if name.trim().is_empty() {
             return Err(PolicyError::NamelessRole { entry: place.to_owned() });
         }
         let entry = || format!("{label} {name:?}");
-        let role = Role { allow: permissions(table.allow, entry)?, deny: permissions(table.deny, entry)? };
+        let role = RolePolicy { allow: permissions(table.allow, entry)?, deny: permissions(table.deny, entry)? };
         Ok((name, role))
     };
     entries.into_iter().map(role).collect()
@@ -146,7 +146,7 @@ mod tests {
              [tenants.\"{TENANT}\"]\ndeny = [\"i:j\"]\n[tenants.\"{TENANT}\".roles]\nlist = [\"k:l\"]\ntable = {{ deny = [\"m:n\"] }}\n"
         );
         let policy = Policy::parse(&text).unwrap();
-        let role = |role: &Role| (role.allow.join(","), role.deny.join(","));
+        let role = |role: &RolePolicy| (role.allow.join(","), role.deny.join(","));
         let pair = |allow: &str, deny: &str| (allow.to_owned(), deny.to_owned());
         assert_eq!(policy.deny(), ["a:b"]);
         assert_eq!(policy.roles().keys().collect::<Vec<_>>(), ["empty", "list", "table"]);

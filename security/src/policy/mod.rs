@@ -13,7 +13,7 @@ use toolgate_events::TenantId;
 
 pub use decide::{Effect, Input, Rule, RuleSource, Verdict};
 pub use file::PolicyError;
-pub use permission::{is_concrete, is_permission};
+pub use permission::is_concrete;
 pub use record::{Decision, Denied};
 pub use source::{Policies, PolicyFileError};
 
@@ -23,13 +23,13 @@ pub struct Policy {
     version: String,
     /// Denied to everybody.
     deny: Vec<String>,
-    roles: BTreeMap<String, Role>,
+    roles: BTreeMap<String, RolePolicy>,
     tenants: BTreeMap<TenantId, TenantPolicy>,
 }
 
 /// What one role permits and denies. Every entry is a permission: the file is checked when it is read.
 #[derive(Debug, Default)]
-pub struct Role {
+pub struct RolePolicy {
     pub allow: Vec<String>,
     pub deny: Vec<String>,
 }
@@ -40,7 +40,7 @@ pub struct TenantPolicy {
     /// Denied to everybody in the tenant.
     pub deny: Vec<String>,
     /// These stand in place of the general roles of the same names.
-    pub roles: BTreeMap<String, Role>,
+    pub roles: BTreeMap<String, RolePolicy>,
 }
 
 impl Policy {
@@ -63,7 +63,7 @@ impl Policy {
     }
 
     /// The general roles, by name.
-    pub fn roles(&self) -> &BTreeMap<String, Role> {
+    pub fn roles(&self) -> &BTreeMap<String, RolePolicy> {
         &self.roles
     }
 

@@ -1,5 +1,5 @@
 /// Whether `text` is a permission: `resource:action`, the resource in dotted segments, each segment and the action a word or `*`.
-pub fn is_permission(text: &str) -> bool {
+pub(super) fn is_permission(text: &str) -> bool {
     is_made_of(text, |part| part == "*" || is_word(part))
 }
 

@@ -17,6 +17,7 @@ mod bench;
 mod command_api;
 mod knowledge;
 mod migrate;
+mod policy;
 mod projector;
 mod query_api;
 mod schema;
@@ -48,6 +49,7 @@ enum Command {
     Bench(bench::Bench),
     Knowledge(knowledge::Knowledge),
     Schema(schema::Schema),
+    Policy(policy::PolicyCommand),
 }
 
 /// Flags that every subcommand takes.
@@ -91,6 +93,14 @@ enum Error {
     Describe(#[from] serde_json::Error),
     #[error("{0} differs from the code; run `cargo run -- schema` and commit what it writes")]
     Drift(std::path::PathBuf),
+    #[error(transparent)]
+    Policy(#[from] toolgate_security::PolicyFileError),
+    #[error("the policy does not allow it")]
+    Denied,
+    #[error("{0} calls would be decided differently")]
+    DecidesDifferently(u64),
+    #[error("cannot read the log: {0}")]
+    Log(String),
     #[error("cannot write to the standard output: {0}")]
     Output(#[source] std::io::Error),
 }
@@ -124,6 +134,7 @@ async fn dispatch(command: Command) -> Result<(), Error> {
         Command::Bench(bench) => bench.run().await,
         Command::Knowledge(knowledge) => knowledge.run().await,
         Command::Schema(schema) => schema.run(),
+        Command::Policy(policy) => policy.run().await,
     }
 }
 
@@ -180,10 +191,15 @@ mod tests {
     #[test]
     fn every_subcommand_shows_an_example() {
         let command = Cli::command();
-        for sub in command.get_subcommands() {
+        let shows_example = |path: &str, sub: &clap::Command| {
             let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
-            let call = format!("toolgate {}", sub.get_name());
-            assert!(help.contains(&call), "{}", sub.get_name());
+            assert!(help.contains(&format!("toolgate {path}")), "{path}");
+        };
+        for sub in command.get_subcommands() {
+            shows_example(sub.get_name(), sub);
+            for nested in sub.get_subcommands().filter(|nested| !nested.is_hide_set()) {
+                shows_example(&format!("{} {}", sub.get_name(), nested.get_name()), nested);
+            }
         }
     }
 
@@ -195,6 +211,12 @@ mod tests {
             &["toolgate", "token", "--tenant", "nobody", "--role", "agent"],
             &["toolgate", "token", "--tenant", "demo"],
             &["toolgate", "token", "--tenant", "demo", "--role", "agent", "--claim", "exp"],
+            &["toolgate", "policy", "check"],
+            &["toolgate", "policy", "check", "f", "--role", "agent"],
+            &["toolgate", "policy", "check", "f", "--permission", "tool.*.*:invoke"],
+            &["toolgate", "policy", "check", "f", "--permission", "a:b", "--tenant", "acme"],
+            &["toolgate", "policy", "test", "f"],
+            &["toolgate", "policy", "test", "f", "--since", "yesterday"],
         ] {
             let error = Cli::try_parse_from(arguments).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{arguments:?}");

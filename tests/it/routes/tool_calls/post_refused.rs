@@ -4,7 +4,7 @@ use futures::stream;
 use reqwest::{Body, Method};
 use serde_json::{Value, json};
 
-use crate::app::{Answer, Client, Tenant, TestApp, send, task, task_titled};
+use crate::app::{Answer, Client, Tenant, TestApp, eventually, send, task, task_titled};
 
 const BODY_LIMIT: usize = 256 * 1024;
 
@@ -93,8 +93,20 @@ async fn a_viewer_may_call_nothing_and_is_not_told_which_tools_exist() {
         client.call("k", &task()).await.problem(403, "forbidden");
         let unknown = json!({"tool": "no.such", "arguments": {}});
         client.call("k", &unknown).await.problem(403, "forbidden");
+        // That it was denied is all that is on record: once for the tool, once for what is none.
+        let auditor = app.client(client.tenant, "auditor");
+        let rows = eventually("both denials are on record", async || {
+            let rows = auditor.audit().await;
+            (rows.len() == 2).then_some(rows)
+        })
+        .await;
+        assert!(rows.iter().all(|row| row["event_type"] == "tool_call_denied" && row["data"]["refused"] == 1), "{rows:?}");
+        assert_eq!(rows[0]["data"]["tool"], "task.create");
+        assert_eq!((rows[1]["data"].get("tool"), &rows[1]["data"]["permission"]), (None, &json!("tool.*.*:invoke")));
     }
-    assert_nothing_happened(&app).await;
+    assert_eq!(app.stack.events_in_log().await, 6);
+    assert_eq!(app.stack.count("select count(*) from tool_call").await, 0);
+    assert_eq!(app.stack.count("select count(*) from parked_event").await, 0);
 }
 
 #[tokio::test]
