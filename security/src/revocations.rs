@@ -79,8 +79,7 @@ impl Revocations {
         if !state.is_fresh(at) {
             return Err(TokenError::Unconfirmed);
         }
-        if !state.tokens.is_empty()
-            && principal.token_id.as_ref().is_some_and(|id| state.tokens.contains_key(&Self::digest(id)))
+        if !state.tokens.is_empty() && principal.token_id.as_ref().is_some_and(|id| state.tokens.contains_key(&Self::digest(id)))
         {
             return Err(TokenError::Revoked);
         }

@@ -212,7 +212,8 @@ fn decode(subject: &str, payload: &[u8]) -> Result<Option<Revocation>, Revocatio
 }
 
 fn digest(hex: &str) -> Option<[u8; 32]> {
-    let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok()).collect::<Option<_>>()?;
+    let bytes: Vec<u8> =
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok()).collect::<Option<_>>()?;
     bytes.try_into().ok()
 }
 

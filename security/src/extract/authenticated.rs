@@ -103,7 +103,9 @@ mod tests {
 
     #[test]
     fn a_refused_token_is_401_and_what_is_not_its_fault_is_not() {
-        for error in [TokenError::TooLong, TokenError::Malformed, TokenError::Expired, TokenError::Revoked, TokenError::Claims("")] {
+        for error in
+            [TokenError::TooLong, TokenError::Malformed, TokenError::Expired, TokenError::Revoked, TokenError::Claims("")]
+        {
             assert_eq!(Problem::from(error).kind(), ProblemKind::InvalidToken);
         }
         assert_eq!(Problem::from(TokenError::Suspended).kind(), ProblemKind::Forbidden);

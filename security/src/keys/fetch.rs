@@ -13,7 +13,8 @@ pub(super) const MAX_DOCUMENT: usize = 1024 * 1024;
 
 /// Follows no redirect and asks no proxy: the keys come from where the operator said, or not at all.
 pub(super) fn client() -> Result<reqwest::Client, ReadError> {
-    let client = reqwest::Client::builder().no_proxy().redirect(redirect::Policy::none()).timeout(FETCH_TIMEOUT).no_gzip().build();
+    let client =
+        reqwest::Client::builder().no_proxy().redirect(redirect::Policy::none()).timeout(FETCH_TIMEOUT).no_gzip().build();
     client.map_err(failed)
 }
 

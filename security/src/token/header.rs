@@ -69,7 +69,8 @@ mod tests {
             let header = Header { algorithm, key_id: "k".to_owned() };
             assert_eq!(read(&[("alg", json!(name))]).unwrap(), header);
         }
-        for alg in [json!("none"), json!("eddsa"), json!("HS256"), json!("PS256"), json!("ES384"), json!(["EdDSA"]), Value::Null] {
+        for alg in [json!("none"), json!("eddsa"), json!("HS256"), json!("PS256"), json!("ES384"), json!(["EdDSA"]), Value::Null]
+        {
             assert!(matches!(read(&[("alg", alg.clone())]), Err(TokenError::Header(_))), "{alg}");
         }
         for kid in [json!(""), json!("k".repeat(257)), json!(["k"]), json!(1), Value::Null] {
@@ -93,7 +94,9 @@ mod tests {
         for typ in ["JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt", "Application/JWT"] {
             assert!(read(&[("typ", json!(typ))]).is_ok(), "{typ}");
         }
-        for typ in [json!("JOSE"), json!("dpop+jwt"), json!("application/"), json!("text/jwt"), json!(""), json!(["JWT"]), Value::Null] {
+        for typ in
+            [json!("JOSE"), json!("dpop+jwt"), json!("application/"), json!("text/jwt"), json!(""), json!(["JWT"]), Value::Null]
+        {
             assert!(matches!(read(&[("typ", typ.clone())]), Err(TokenError::Header(_))), "{typ}");
         }
     }

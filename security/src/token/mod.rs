@@ -168,7 +168,8 @@ struct Parts<'a> {
 impl<'a> Parts<'a> {
     fn split(token: &'a str) -> Result<Self, TokenError> {
         let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        let (header, payload) = signed.split_once('.').filter(|(_, payload)| !payload.contains('.')).ok_or(TokenError::Malformed)?;
+        let (header, payload) =
+            signed.split_once('.').filter(|(_, payload)| !payload.contains('.')).ok_or(TokenError::Malformed)?;
         Ok(Self { header, payload, signature, signed })
     }
 }

@@ -96,7 +96,13 @@ async fn the_parts_are_spelled_in_one_way() {
         let verified = issuer.verify(&malformed).await;
         assert!(matches!(verified, Err(TokenError::Malformed)), "{malformed}: {verified:?}");
     }
-    for altered in [format!("{header}..{signature}"), format!("{token}="), format!("{token}A"), format!("{header}.{payload}."), format!("{token} ")] {
+    for altered in [
+        format!("{header}..{signature}"),
+        format!("{token}="),
+        format!("{token}A"),
+        format!("{header}.{payload}."),
+        format!("{token} "),
+    ] {
         assert!(matches!(issuer.verify(&altered).await, Err(TokenError::Signature)), "{altered}");
     }
     assert!(issuer.verify(&token).await.is_ok());

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -19,6 +20,7 @@ mod projector;
 mod query_api;
 mod schema;
 mod shutdown;
+mod tenant;
 mod token;
 mod up;
 mod welcome;
@@ -43,6 +45,7 @@ enum Command {
     Projector(projector::Projector),
     Migrate(migrate::Migrate),
     Token(token::Token),
+    Tenant(tenant::Tenant),
     Bench(bench::Bench),
     Knowledge(knowledge::Knowledge),
     Schema(schema::Schema),
@@ -71,6 +74,10 @@ enum Error {
     Roles(#[from] roles::Error),
     #[error(transparent)]
     Bench(#[from] crate::bench::Error),
+    #[error(transparent)]
+    Revocations(#[from] toolgate_store::RevocationError),
+    #[error("cannot read the token: {0}")]
+    Token(String),
     #[error("port {port} is in use by another process; choose another with --port")]
     PortInUse { port: u16 },
     #[error("cannot listen on {address}: {source}")]
@@ -115,7 +122,8 @@ async fn dispatch(command: Command) -> Result<(), Error> {
         Command::Worker(worker) => worker.run().await,
         Command::Projector(projector) => projector.run().await,
         Command::Migrate(migrate) => migrate.run().await,
-        Command::Token(token) => token.run(),
+        Command::Token(token) => token.run().await,
+        Command::Tenant(tenant) => tenant.run().await,
         Command::Bench(bench) => bench.run().await,
         Command::Knowledge(knowledge) => knowledge.run().await,
         Command::Schema(schema) => schema.run(),
@@ -127,6 +135,13 @@ impl Common {
     fn settings(&self, profile: Profile, mut flags: Flags) -> Result<Settings, Error> {
         flags.extend(self.data_dir.clone().map(|directory| ("data_dir", directory)));
         Ok(Settings::load(profile, flags)?)
+    }
+
+    /// The entries of what is revoked, at the NATS server of the settings or of the toolgate that runs in the data directory.
+    async fn revocations(&self) -> Result<toolgate_store::RevocationLog, Error> {
+        let settings = self.settings(Profile::Server, vec![])?;
+        let connections = services::Connections::for_role(&settings, None)?;
+        Ok(toolgate_store::RevocationLog::connect(connections.nats.expose_secret()).await?)
     }
 
     /// Runs one role until Ctrl-C or SIGTERM.
@@ -173,10 +188,14 @@ mod tests {
     #[test]
     fn every_subcommand_shows_an_example() {
         let command = Cli::command();
-        for sub in command.get_subcommands() {
+        let nested = ["token", "tenant"].into_iter().flat_map(|name| {
+            let command = command.find_subcommand(name).unwrap();
+            command.get_subcommands().map(move |sub| (format!("toolgate {name} {}", sub.get_name()), sub))
+        });
+        let subcommands = command.get_subcommands().map(|sub| (format!("toolgate {}", sub.get_name()), sub));
+        for (call, sub) in subcommands.chain(nested) {
             let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
-            let call = format!("toolgate {}", sub.get_name());
-            assert!(help.contains(&call), "{}", sub.get_name());
+            assert!(help.contains(&call), "{call}");
         }
     }
 
@@ -187,6 +206,14 @@ mod tests {
             &["toolgate", "up", "--port", "0"],
             &["toolgate", "token", "--tenant", "nobody", "--role", "agent"],
             &["toolgate", "token", "--tenant", "demo"],
+            &["toolgate", "token", "--role", "agent"],
+            &["toolgate", "token", "revoke"],
+            &["toolgate", "token", "revoke", "--jti", ""],
+            &["toolgate", "token", "revoke", "--jti", "a", "--token-file", "-"],
+            &["toolgate", "token", "--tenant", "demo", "revoke", "--jti", "a"],
+            &["toolgate", "tenant"],
+            &["toolgate", "tenant", "suspend"],
+            &["toolgate", "tenant", "suspend", "--tenant", "nobody"],
             &["toolgate", "token", "--tenant", "demo", "--role", "agent", "--claim", "exp"],
         ] {
             let error = Cli::try_parse_from(arguments).unwrap_err();

@@ -79,7 +79,9 @@ fn every_claim_has_one_type() {
 #[test]
 fn a_tenant_is_one_uuid_with_hyphens() {
     let id = Uuid::from_u128(0xabcd);
-    for spelling in [id.simple().to_string(), id.braced().to_string(), id.urn().to_string(), format!(" {id}"), format!("{id},{id}")] {
+    for spelling in
+        [id.simple().to_string(), id.braced().to_string(), id.urn().to_string(), format!(" {id}"), format!("{id},{id}")]
+    {
         assert!(matches!(read(&[("tenant_id", json!(spelling))]), Err(TokenError::Claims(_))), "{spelling}");
     }
     for spelling in [id.to_string(), id.to_string().to_uppercase()] {
