@@ -10,6 +10,8 @@ mod revocation;
 mod rotation;
 mod spellings;
 
+use std::{collections::HashSet, path::PathBuf};
+
 use reqwest::Method;
 use serde_json::Value;
 
@@ -49,14 +51,14 @@ impl Attempt {
     }
 }
 
-/// An application that trusts the keyring and nobody else.
-async fn app_trusting(jwks: &Value) -> (TestApp, Client) {
+/// An application that trusts these keys and no others, a caller without a token, and the file that the keys are in.
+async fn app_trusting(jwks: &Value) -> (TestApp, Client, PathBuf) {
     let stack = Stack::new().await;
     let path = stack.data_dir.join(format!("jwks-{}.json", Tenant::new().0));
     std::fs::write(&path, jwks.to_string()).unwrap();
-    let app = TestApp::on(stack, |settings| settings.jwks_file = Some(path)).await;
+    let app = TestApp::on(stack, |settings| settings.jwks_file = Some(path.clone())).await;
     let client = Client::new(app.url(), Tenant::new(), String::new());
-    (app, client)
+    (app, client, path)
 }
 
 async fn unauthenticated_so_far(client: &Client) -> f64 {
@@ -76,8 +78,8 @@ async fn every_attack_is_refused_and_every_neighbour_accepted() {
     let vectors: usize = families.iter().map(|family| family.refused.len()).sum();
     assert!(vectors >= 150, "only {vectors} attacks");
 
-    let (app, client) = app_trusting(&keyring.jwks()).await;
-    let mut names = std::collections::HashSet::new();
+    let (app, client, _) = app_trusting(&keyring.jwks()).await;
+    let mut names = HashSet::new();
     for family in &families {
         assert!(!family.refused.is_empty() && !family.accepted.is_empty(), "{} proves nothing", family.name);
         for attempt in &family.refused {
