@@ -4,6 +4,8 @@ mod fetch;
 mod jwks;
 mod metrics;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt,

@@ -22,6 +22,7 @@ mod projector;
 mod query_api;
 mod schema;
 mod shutdown;
+mod tenant;
 mod token;
 mod up;
 mod welcome;
@@ -46,6 +47,7 @@ enum Command {
     Projector(projector::Projector),
     Migrate(migrate::Migrate),
     Token(token::Token),
+    Tenant(tenant::Tenant),
     Bench(bench::Bench),
     Knowledge(knowledge::Knowledge),
     Schema(schema::Schema),
@@ -77,6 +79,10 @@ enum Error {
     Roles(#[from] roles::Error),
     #[error(transparent)]
     Bench(#[from] crate::bench::Error),
+    #[error(transparent)]
+    Revocations(#[from] toolgate_store::RevocationError),
+    #[error("cannot read the token: {0}")]
+    Token(String),
     #[error("port {port} is in use by another process; choose another with --port")]
     PortInUse { port: u16 },
     #[error("cannot listen on {address}: {source}")]
@@ -100,7 +106,7 @@ enum Error {
     #[error("{0} calls would be decided differently")]
     DecidesDifferently(u64),
     #[error("cannot read the log: {0}")]
-    Log(String),
+    Reading(#[from] toolgate_store::ConsumeError),
     #[error("cannot write to the standard output: {0}")]
     Output(#[source] std::io::Error),
 }
@@ -130,7 +136,8 @@ async fn dispatch(command: Command) -> Result<(), Error> {
         Command::Worker(worker) => worker.run().await,
         Command::Projector(projector) => projector.run().await,
         Command::Migrate(migrate) => migrate.run().await,
-        Command::Token(token) => token.run(),
+        Command::Token(token) => token.run().await,
+        Command::Tenant(tenant) => tenant.run().await,
         Command::Bench(bench) => bench.run().await,
         Command::Knowledge(knowledge) => knowledge.run().await,
         Command::Schema(schema) => schema.run(),
@@ -143,6 +150,13 @@ impl Common {
     fn settings(&self, profile: Profile, mut flags: Flags) -> Result<Settings, Error> {
         flags.extend(self.data_dir.clone().map(|directory| ("data_dir", directory)));
         Ok(Settings::load(profile, flags)?)
+    }
+
+    /// The entries of what is revoked, at the NATS server of the settings or of the toolgate that runs in the data directory.
+    async fn revocations(&self) -> Result<toolgate_store::RevocationLog, Error> {
+        let settings = self.settings(Profile::Server, vec![])?;
+        let connections = services::Connections::for_role(&settings, toolgate_store::User::Operator, None)?;
+        Ok(toolgate_store::RevocationLog::connect(connections.operator()).await?)
     }
 
     /// Runs one role until Ctrl-C or SIGTERM.
@@ -210,6 +224,14 @@ mod tests {
             &["toolgate", "up", "--port", "0"],
             &["toolgate", "token", "--tenant", "nobody", "--role", "agent"],
             &["toolgate", "token", "--tenant", "demo"],
+            &["toolgate", "token", "--role", "agent"],
+            &["toolgate", "token", "revoke"],
+            &["toolgate", "token", "revoke", "--jti", ""],
+            &["toolgate", "token", "revoke", "--jti", "a", "--token-file", "-"],
+            &["toolgate", "token", "--tenant", "demo", "revoke", "--jti", "a"],
+            &["toolgate", "tenant"],
+            &["toolgate", "tenant", "suspend"],
+            &["toolgate", "tenant", "suspend", "--tenant", "nobody"],
             &["toolgate", "token", "--tenant", "demo", "--role", "agent", "--claim", "exp"],
             &["toolgate", "policy", "check"],
             &["toolgate", "policy", "check", "f", "--role", "agent"],

@@ -109,7 +109,7 @@ impl Connections {
     /// # Errors
     /// [`LogError`]
     pub async fn set_up_log(&self, settings: &Settings) -> Result<(), LogError> {
-        Log::set_up(self.login(&self.nats, User::Operator), &log_options(settings)).await.map(drop)
+        Log::set_up(self.operator(), &log_options(settings)).await.map(drop)
     }
 
     /// Opens the log as a role. With a login of its own it opens what exists; as the operator it also makes what is missing.
@@ -122,6 +122,19 @@ impl Connections {
             Some(url) => Log::connect(self.login(url, user), &options).await,
             None => Log::set_up(self.login(&self.nats, user), &options).await,
         }
+    }
+
+    /// Opens a log that has been set up, as the operator.
+    ///
+    /// # Errors
+    /// [`LogError`]
+    pub async fn open_log_as_operator(&self, settings: &Settings) -> Result<Log, LogError> {
+        Log::connect(self.operator(), &log_options(settings)).await
+    }
+
+    /// The operator's login to NATS.
+    pub fn operator(&self) -> Login<'_> {
+        self.login(&self.nats, User::Operator)
     }
 
     fn login<'a>(&'a self, url: &'a SecretString, user: User) -> Login<'a> {

@@ -8,9 +8,8 @@ use std::{
 use chrono::{DateTime, Duration, Utc};
 use clap::Args;
 use futures::StreamExt;
-use secrecy::ExposeSecret;
 use toolgate_events::{Partition, TenantId};
-use toolgate_store::{Clock, Log, LogOptions};
+use toolgate_store::{Clock, Log, User};
 use uuid::Uuid;
 
 use super::{
@@ -53,9 +52,8 @@ impl Test {
         let settings = self.common.settings(Profile::Server, vec![])?;
         crate::cli::log(&settings, "warn");
         let policy = super::read(&self.file)?;
-        let connections = Connections::for_role(&settings, None)?;
-        let options = LogOptions { partitions: settings.partitions, max_bytes: settings.log_max_bytes, replicas: 1 };
-        let log = Log::open(connections.nats.expose_secret(), &options).await.map_err(|error| Error::Log(error.to_string()))?;
+        let connections = Connections::for_role(&settings, User::Operator, None)?;
+        let log = connections.open_log_as_operator(&settings).await?;
 
         let until = self.until.unwrap_or(DateTime::<Utc>::MAX_UTC);
         let mut redecision = Redecision::under(&policy, self.since..until);
@@ -63,9 +61,9 @@ impl Test {
         let tenant = self.tenant.map(TenantId);
         let from = self.since.checked_sub_signed(CLOCK_SKEW).unwrap_or(self.since);
         for partition in partitions(&log, tenant) {
-            let mut reader = log.read_since(partition, tenant, from).await.map_err(|error| Error::Log(error.to_string()))?;
+            let mut reader = log.read_since(partition, tenant, from).await?;
             while let Some(message) = reader.next().await {
-                let message = message.map_err(|error| Error::Log(error.to_string()))?;
+                let message = message?;
                 if let Some(difference) = redecision.decide(&message.subject, &message.payload) {
                     self.list(&difference, &mut output).map_err(Error::Output)?;
                 }

@@ -1,9 +1,11 @@
 //! `toolgate token`.
 
+mod revoke;
+
 use std::io::Write;
 
 use chrono::{Duration, Utc};
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -16,13 +18,19 @@ use crate::{
 /// The longest lifetime, in seconds: a year.
 const LONGEST: i64 = 366 * 24 * 3600;
 
-/// Print a development token, signed with the key that `up` made
+/// Print a development token, signed with the key that `up` made, or revoke a token
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  TOKEN=$(toolgate token --tenant demo --role agent)")]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Example:\n  TOKEN=$(toolgate token --tenant demo --role agent)"
+)]
 pub(super) struct Token {
+    #[command(subcommand)]
+    action: Option<Action>,
     /// The tenant's uuid, or `demo`
-    #[arg(long, value_parser = tenant)]
-    tenant: Uuid,
+    #[arg(long, value_parser = tenant, required = true)]
+    tenant: Option<Uuid>,
     /// Roles, separated by commas
     #[arg(long, value_name = "ROLE,…", value_delimiter = ',', required = true)]
     role: Vec<String>,
@@ -42,15 +50,29 @@ pub(super) struct Token {
     common: Common,
 }
 
+#[derive(Debug, Subcommand)]
+enum Action {
+    Revoke(revoke::Revoke),
+}
+
 impl Token {
+    pub async fn run(mut self) -> Result<(), Error> {
+        match (self.action.take(), self.tenant) {
+            (Some(Action::Revoke(revoke)), _) => revoke.run().await,
+            (None, Some(tenant)) => self.mint(tenant),
+            // The parser lets nobody come here.
+            (None, None) => Err(Error::Token("--tenant is missing".to_owned())),
+        }
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the command line is where a token gets its time and its id")]
-    pub fn run(self) -> Result<(), Error> {
+    fn mint(self, tenant: Uuid) -> Result<(), Error> {
         let settings = self.common.settings(Profile::Server, vec![])?;
         let token = DevIssuer::load(&settings.data_dir)?.mint(&Claims {
             issuer: settings.issuer,
             audience: settings.audience,
             subject: self.sub,
-            tenant: self.tenant,
+            tenant,
             roles: self.role,
             session: self.session,
             issued_at: Utc::now(),
