@@ -8,6 +8,7 @@ mod app;
 mod faults;
 mod golden;
 mod idempotency;
+mod limits;
 mod openapi;
 mod projector;
 mod routes;
