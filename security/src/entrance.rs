@@ -24,6 +24,9 @@ use crate::{
     server::{ServerLimits, serve},
 };
 
+/// A client that takes nothing of an answer for so long is dropped.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Says whether a part of the process can do its work, and if not, why.
 pub type Readiness = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
@@ -96,7 +99,7 @@ impl Entrance {
     pub async fn serve(self, listener: TcpListener, admin: Option<TcpListener>, shutdown: CancellationToken) -> io::Result<()> {
         let Self { api, readiness, registry, violations, jwks, limits } = self;
         let EntranceLimits { max_concurrent_requests, max_connections, header_timeout } = limits;
-        let limits = ServerLimits { max_connections, header_timeout };
+        let limits = ServerLimits { max_connections, header_timeout, write_timeout: WRITE_TIMEOUT };
         let (routes, document) = api.split_for_parts();
         let document = Arc::new(describe(document));
         // What watches over the process is answered however busy it is.

@@ -114,10 +114,10 @@ impl Counters {
     async fn create(&self) -> Result<(), LogError> {
         let config = Config {
             name: STREAM.to_owned(),
-            subjects: vec!["limit.>".to_owned()],
+            subjects: vec!["limits.>".to_owned()],
             retention: RetentionPolicy::Limits,
-            // A count is worth nothing after its minute, so it is not worth waiting for a disk.
-            storage: StorageType::Memory,
+            storage: StorageType::File,
+            persist_mode: Some(jetstream::stream::PersistenceMode::Async),
             discard: DiscardPolicy::Old,
             max_messages_per_subject: 1,
             max_age: KEPT,
@@ -134,8 +134,8 @@ impl CounterName<'_> {
     fn subject(&self) -> String {
         let Self { tenant, tool, window } = self;
         match tool {
-            None => format!("limit.{tenant}.{window}"),
-            Some(tool) => format!("limit.{tenant}.{window}.{tool}"),
+            None => format!("limits.{tenant}.{window}"),
+            Some(tool) => format!("limits.{tenant}.{window}.{tool}"),
         }
     }
 }
