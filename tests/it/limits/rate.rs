@@ -123,7 +123,6 @@ async fn while_nats_is_away_nothing_can_be_counted_and_nothing_is_accepted() {
     assert_ne!(refused.header("retry-after"), "");
     assert_eq!(refused.header("ratelimit-policy"), r#""tenant";q=64;w=60"#);
     services.nats_mut().unwrap().restart().await.unwrap();
-    // The counters were in its memory: the window begins anew.
     crate::app::wait_until("commands are accepted again", async || {
         client.call_and_wait("during", &json!({"tool": "task.create", "arguments": {"title": "T"}})).await.status == 200
     })
