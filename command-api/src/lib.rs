@@ -58,7 +58,8 @@ impl State {
         let refusals = Refusals::open(log.clone(), clock, registry);
         let recorder = refusals.clone();
         let admission = admission.with_on_refused(Arc::new(move |principal: &Principal, refused: Refused| {
-            recorder.rate_limited(principal, refused);
+            let Refused { policy, tool, limit } = refused;
+            recorder.rate_limited(principal.tenant_id, policy, tool, limit, Some(&principal.subject));
         }));
         let (metrics, validators) = (Metrics::register(registry), Arc::new(Validators::compile()));
         Ok(Self { guard, admission, open_calls, log, clock, replies, announcements, validators, metrics, refusals })

@@ -16,7 +16,7 @@ use toolgate_store::Projected;
 
 /// Tenants remembered at the most; of another one nothing is known until the next announcement.
 const CAPACITY: u64 = 50_000;
-/// Groups of appends remembered per tenant at the most; then neighbours are put together.
+/// Groups of appends remembered per tenant at the most; then groups become twice as large.
 const MAX_GROUPS: usize = 1_024;
 /// Announcements may be lost, and a tenant whose calls have all finished has none to come. So after this silence one call is let
 /// through, whose own announcement tells; as long as it tells of a full house the next silence is twice as long.
@@ -42,6 +42,8 @@ struct Tenant {
     projected: u64,
     /// This replica's appends behind that, in order.
     appended: Vec<Group>,
+    /// Calls in one group at the most.
+    grain: u64,
     /// Appends under way.
     pending: u64,
     heard: Instant,
@@ -69,7 +71,7 @@ impl OpenCalls {
     pub fn take(&self, tenant: TenantId, now: Instant) -> Option<Room> {
         let tenant = self.tenant(tenant, now);
         let has_room = lock(&tenant).take(self.most, now);
-        has_room.then_some(Room { tenant })
+        has_room.then(|| Room { tenant })
     }
 
     /// Hears an announcement.
@@ -98,7 +100,7 @@ impl Drop for Room {
 
 impl Tenant {
     fn new(now: Instant) -> Self {
-        Self { announced: 0, projected: 0, appended: Vec::new(), pending: 0, heard: now, silence: FIRST_SILENCE }
+        Self { announced: 0, projected: 0, appended: Vec::new(), grain: 1, pending: 0, heard: now, silence: FIRST_SILENCE }
     }
 
     fn open(&self) -> u64 {
@@ -124,10 +126,13 @@ impl Tenant {
         }
         match self.appended.last_mut() {
             // Acknowledgements of one tenant's appends may overtake each other.
-            Some(group) if stream_sequence <= group.last => group.calls += 1,
+            Some(group) if stream_sequence <= group.last || group.calls < self.grain => {
+                *group = Group { last: group.last.max(stream_sequence), calls: group.calls + 1 };
+            }
             _ => self.appended.push(Group { last: stream_sequence, calls: 1 }),
         }
         if self.appended.len() > MAX_GROUPS {
+            self.grain *= 2;
             self.appended = self.appended.chunks(2).map(together).collect();
         }
     }
@@ -139,6 +144,9 @@ impl Tenant {
         self.announced = open;
         self.projected = stream_sequence;
         self.appended.retain(|group| group.last > stream_sequence);
+        if self.appended.is_empty() {
+            self.grain = 1;
+        }
         self.heard = now;
         if open < most {
             self.silence = FIRST_SILENCE;
@@ -250,10 +258,10 @@ mod tests {
         assert_eq!(tenant.open(), 10_000);
         tenant.projected(0, 5_000, 1, Instant::now());
         let behind = tenant.open();
-        assert!((5_000..5_100).contains(&behind), "{behind}");
+        assert!((5_000..5_016).contains(&behind), "{behind}");
         tenant.appended(9_999);
         assert_eq!(tenant.open(), behind + 1, "one that was overtaken");
         tenant.projected(0, 10_000, 1, Instant::now());
-        assert_eq!(tenant.open(), 0);
+        assert_eq!((tenant.open(), tenant.grain), (0, 1));
     }
 }

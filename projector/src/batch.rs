@@ -237,6 +237,36 @@ mod tests {
     }
 
     #[test]
+    fn requests_open_calls_and_outcomes_close_them() {
+        let event = |sequence: u64, event_type: &str, data: Value| {
+            let envelope = json!({
+                "event_id": Uuid::from_u128(sequence.into()), "event_type": event_type, "event_version": 1,
+                "tenant_id": Uuid::from_u128(1), "aggregate_type": "tool_call", "aggregate_id": Uuid::from_u128(9),
+                "aggregate_sequence": sequence.to_string(), "correlation_id": Uuid::nil(), "causation_id": null, "actor": "w",
+                "occurred_at": "2030-01-01T00:00:00Z", "data": data
+            });
+            Received { payload: Bytes::from(serde_json::to_vec(&envelope).unwrap()), ..message(sequence, 1, b"") }
+        };
+        let requested: Value = serde_json::from_str(include_str!("../../events/golden/tool_call_requested.v1.json")).unwrap();
+        let requested = requested["data"].clone();
+        let started = json!({"tool": "t", "attempt": 1, "worker": "w"});
+        let cancelled: Value = serde_json::from_str(include_str!("../../events/golden/tool_call_cancelled.v1.json")).unwrap();
+        let cancelled = cancelled["data"].clone();
+        let mut heads = HashMap::new();
+        let mut open_after = |message: Received| {
+            number(&message, 1, &mut heads).unwrap();
+            heads[&TenantId(Uuid::from_u128(1))].open_calls
+        };
+        assert_eq!(open_after(event(1, "tool_call_requested", requested.clone())), 1);
+        assert_eq!(open_after(event(2, "tool_call_requested", requested)), 2);
+        assert_eq!(open_after(event(3, "tool_call_started", started)), 2);
+        assert_eq!(open_after(message(4, 1, b"not json")), 2);
+        assert_eq!(open_after(event(5, "tool_call_cancelled", cancelled.clone())), 1);
+        assert_eq!(open_after(event(6, "tool_call_cancelled", cancelled.clone())), 0);
+        assert_eq!(open_after(event(7, "tool_call_cancelled", cancelled)), 0);
+    }
+
+    #[test]
     fn a_subject_without_a_tenant_has_no_place() {
         let stray = Received { subject: "ev.00.x".to_owned(), ..message(1, 1, b"{}") };
         assert!(number(&stray, 1, &mut HashMap::new()).is_none());

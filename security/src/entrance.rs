@@ -24,6 +24,9 @@ use crate::{
     server::{ServerLimits, serve},
 };
 
+/// A client that takes nothing of an answer for so long is dropped.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Says whether a part of the process can do its work, and if not, why.
 pub type Readiness = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
@@ -98,7 +101,7 @@ impl Entrance {
     /// When a listener fails.
     pub async fn serve(self, listener: TcpListener, admin: Option<TcpListener>, shutdown: CancellationToken) -> io::Result<()> {
         let EntranceLimits { max_connections, header_timeout, .. } = self.limits;
-        let limits = ServerLimits { max_connections, header_timeout };
+        let limits = ServerLimits { max_connections, header_timeout, write_timeout: WRITE_TIMEOUT };
         let violations = self.violations.clone();
         let (public, about) = self.routers();
         match admin {

@@ -32,8 +32,6 @@ use tower::ServiceExt;
 const DRAIN: Duration = Duration::from_secs(20);
 /// How long a connection that is being closed may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// A client that takes nothing of an answer for so long is dropped. Reading has no such limit: who listens to events sends nothing.
-const WRITES_WITHIN: Duration = Duration::from_secs(30);
 /// After a failure to accept that is not the connection's own, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -53,6 +51,9 @@ pub struct ServerLimits {
     pub max_connections: usize,
     /// How long the head of a request may take, and how long a connection may stay idle.
     pub header_timeout: Duration,
+    /// A client that takes nothing of an answer for so long is dropped. Reading has no such limit: who listens to events sends
+    /// nothing.
+    pub write_timeout: Duration,
 }
 
 /// Serves until `shutdown`, then finishes the requests under way, for up to 20 seconds.
@@ -66,7 +67,7 @@ pub async fn serve(listener: TcpListener, routes: Router, limits: ServerLimits, 
             let stream = accept(&listener).await;
             let (builder, routes, shutdown) = (builder.clone(), routes.clone(), shutdown.clone());
             connections.spawn(async move {
-                connection(stream, &builder, routes, limits.header_timeout, shutdown).await;
+                connection(stream, &builder, routes, limits, shutdown).await;
                 drop(place);
             });
         }
@@ -116,13 +117,13 @@ async fn connection(
     stream: TcpStream,
     builder: &Builder<TokioExecutor>,
     routes: Router,
-    header_timeout: Duration,
+    limits: ServerLimits,
     shutdown: CancellationToken,
 ) {
     // An answer is written at once; waiting to fill a packet would only delay it.
     let _without = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(WRITES_WITHIN));
+    stream.set_write_timeout(Some(limits.write_timeout));
     let activity = Arc::new(Activity::new());
     let watched = Arc::clone(&activity);
     let service = tower::service_fn(move |request: Request<_>| {
@@ -143,7 +144,7 @@ async fn connection(
     tokio::select! {
         ended = serving.as_mut() => return note(ended),
         () = shutdown.cancelled() => {}
-        () = activity.idle_for(header_timeout) => {}
+        () = activity.idle_for(limits.header_timeout) => {}
     }
     serving.as_mut().graceful_shutdown();
     activity.touch();
@@ -230,6 +231,33 @@ mod tests {
         assert!(timeout(Duration::ZERO, activity.idle_for(time)).await.is_ok(), "and stays so");
         activity.touch();
         assert!(timeout(Duration::ZERO, activity.idle_for(time)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_stops_reading_is_dropped() {
+        struct Source(tokio::sync::mpsc::UnboundedSender<()>);
+        impl Drop for Source {
+            fn drop(&mut self) {
+                self.0.send(()).unwrap();
+            }
+        }
+        let (dropped, mut is_dropped) = tokio::sync::mpsc::unbounded_channel();
+        let endless = axum::routing::get(move || async move {
+            let source = Source(dropped);
+            let chunks = futures::stream::repeat_with(move || {
+                let _alive = &source;
+                Ok::<_, Infallible>(bytes::Bytes::from_static(&[b'x'; 64 * 1024]))
+            });
+            Body::from_stream(chunks)
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let minute = Duration::from_secs(60);
+        let limits = ServerLimits { max_connections: 1, header_timeout: minute, write_timeout: Duration::from_millis(100) };
+        tokio::spawn(serve(listener, Router::new().route("/", endless), limits, CancellationToken::new()));
+        tokio::io::AsyncWriteExt::write_all(&mut client, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        // The answer's source goes with the connection.
+        assert_eq!(timeout(minute, is_dropped.recv()).await, Ok(Some(())));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod census;
 mod faults;
 mod golden;
 mod idempotency;
+mod limits;
 mod openapi;
 mod outbound;
 mod policy;

@@ -22,8 +22,10 @@ use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
 };
-use toolgate_events::{CallId, CallSubject, Envelope, Lane, RateLimitExceeded, RefusalEvent, TenantId, ToolCallDenied};
-use toolgate_security::{Denied, Principal, Refused};
+use toolgate_events::{
+    CallId, CallSubject, Envelope, Lane, LimitPolicy, RateLimitExceeded, RefusalEvent, TenantId, ToolCallDenied,
+};
+use toolgate_security::{Denied, Principal};
 use toolgate_store::{AppendError, Clock, Expect, Log};
 
 use self::ledger::{Counted, Ledger, WINDOW};
@@ -78,18 +80,24 @@ impl Refusals {
         self.count_denied(principal, None, ToolCallDenied::ANY_TOOL, policy_version, "no rule grants any tool");
     }
 
-    /// A request was answered with 429.
-    pub fn rate_limited(&self, principal: &Principal, refused: Refused) {
-        let Refused { policy, tool, limit } = refused;
+    /// A request was answered with 429. `tool` is a name of the registry.
+    pub fn rate_limited(
+        &self,
+        tenant: TenantId,
+        policy: LimitPolicy,
+        tool: Option<&'static str>,
+        limit: u64,
+        principal: Option<&str>,
+    ) {
         let exceeded = RateLimitExceeded {
             policy,
             tool: tool.map(str::to_owned),
             limit,
             window_seconds: WINDOW_SECONDS,
-            principal: Some(principal.subject.clone()),
+            principal: principal.map(str::to_owned),
             refused: 0,
         };
-        self.count(principal.tenant_id, RefusalEvent::RateLimitExceeded(exceeded));
+        self.count(tenant, RefusalEvent::RateLimitExceeded(exceeded));
     }
 
     /// Records what is left. To be awaited after the last refusal; answers after eight seconds at the latest.

@@ -20,8 +20,14 @@ program=$!
 { read -r _; kill -KILL "$program"; } <&3 &
 leash=$!
 exec 3<&-
+trap 'kill -TERM "$program"' TERM
 wait "$program"
 status=$?
+# A signal ends the waiting, not the program.
+while kill -0 "$program" 2>/dev/null; do
+    wait "$program"
+    status=$?
+done
 kill "$leash" 2>/dev/null
 exit "$status"
 "#;
@@ -139,6 +145,12 @@ impl Child {
     pub async fn kill(&mut self) {
         drop(self.leash.take());
         self.process.wait().await.unwrap();
+    }
+
+    /// Asks the process to end.
+    pub async fn terminate(&self) {
+        let leash = self.process.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-s", "TERM", &leash]).status().await.unwrap().success());
     }
 
     /// Waits until the process ends by itself.

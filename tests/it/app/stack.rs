@@ -86,6 +86,19 @@ impl Stack {
         self.log().await.state().await.unwrap().iter().map(|state| state.messages).sum()
     }
 
+    /// Events of one type in the log, over all partitions.
+    pub async fn events_in_log_of(&self, event_type: &str) -> u64 {
+        let log = self.log().await;
+        let mut count = 0;
+        for state in log.state().await.unwrap() {
+            for sequence in 1..=state.last_sequence {
+                let event = log.event_at(state.partition, sequence).await.unwrap();
+                count += u64::from(event.is_some_and(|event| event.event_type == event_type));
+            }
+        }
+        count
+    }
+
     pub async fn connect(&self, login: TableOwner) -> PgConnection {
         let url = match login {
             TableOwner::Superuser => &self.superuser,

@@ -8,3 +8,5 @@ mod health;
 mod tasks;
 mod tool_calls;
 mod tools;
+
+pub use tool_calls::assert_nothing_happened;

@@ -74,7 +74,12 @@ impl Process {
     ///
     /// # Errors
     /// [`Error::Child`] with the end of its log.
-    pub async fn start(part: Part, directory: &Path, connections: &Connections) -> Result<Self, Error> {
+    pub async fn start(
+        part: Part,
+        directory: &Path,
+        connections: &Connections,
+        variables: &[(&str, &str)],
+    ) -> Result<Self, Error> {
         let address = free_address()?.to_string();
         let log = directory.join(format!("bench-{}.log", part.name().replace(' ', "-")));
         let file = |source| Error::File { path: log.clone(), source };
@@ -100,6 +105,7 @@ impl Process {
             .env("TOOLGATE_LANES", "search,ingest")
             .env("TOOLGATE_RATE_LIMIT_PER_MINUTE", u32::MAX.to_string())
             .env("TOOLGATE_MAX_OPEN_CALLS", i64::MAX.to_string())
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)

@@ -57,6 +57,11 @@ pub const DEFINITIONS: &[Definition] = definitions![
     "lag.events", "projection lag, the most seen", "events", None;
     "catch_up.events_per_second", "projection from a backlog", "events/s", Some(Target::AtLeast(10_000.0));
     "catch_up.events", "  the backlog", "events", None;
+    "fairness.p50_ms", "a call beside a flood, floor: alone, p50", "ms", None;
+    "fairness.p95_ms", "  p95", "ms", Some(Target::RatioAtMost(1.5));
+    "fairness.p99_ms", "  p99", "ms", None;
+    "fairness.flood_per_second", "  the flood", "calls/s", None;
+    "fairness.admitted_per_second", "  what the flood got", "calls/s", None;
     "memory.command_api_mb", "memory of the command-api, the most ever", "MB", Some(Target::Below(80.0));
     "memory.worker_mb", "  of the worker", "MB", Some(Target::Below(80.0));
     "memory.projector_mb", "  of the projector", "MB", Some(Target::Below(80.0));

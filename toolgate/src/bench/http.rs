@@ -124,6 +124,11 @@ impl ToolCaller {
         (0..count).map(caller).collect()
     }
 
+    /// Calls, and says what the answer was.
+    pub async fn status(&mut self) -> Result<StatusCode, String> {
+        self.post().await.map(|(status, _)| status)
+    }
+
     async fn post(&mut self) -> Result<(StatusCode, Bytes), String> {
         self.place = (self.place + 1) % self.tenants.len();
         let tenant = &self.tenants[self.place];

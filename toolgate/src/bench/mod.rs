@@ -6,6 +6,7 @@
 
 mod child;
 mod echo;
+mod fairness;
 mod figures;
 mod floor;
 mod http;
@@ -54,6 +55,8 @@ pub struct Options {
     pub seconds: u64,
     pub connections: usize,
     pub tenants: u16,
+    /// Whether to measure what one tenant notices of another's flood, and nothing else.
+    pub fairness: bool,
     /// A system that is running already, instead of one of the bench's own.
     pub running: Option<Running>,
 }
@@ -118,6 +121,9 @@ pub enum Error {
 pub async fn measure(options: &Options, progress: &Progress) -> Result<Report, Error> {
     if let Some(running) = &options.running {
         return remote::measure(options, running).await;
+    }
+    if options.fairness {
+        return fairness::measure(options, progress).await;
     }
     let mut stage = Stage::open(options.durable, options.tenants, progress).await?;
     let bar = Bar::new(STEPS * u64::from(options.runs) + 1);

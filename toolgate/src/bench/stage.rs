@@ -103,7 +103,12 @@ impl Stage {
     }
 
     pub async fn start(&self, part: Part) -> Result<Process, Error> {
-        Process::start(part, &self.directory, self.services.connections()).await
+        self.start_with(part, &[]).await
+    }
+
+    /// Starts a part with other settings than the bench's own.
+    pub async fn start_with(&self, part: Part, variables: &[(&str, &str)]) -> Result<Process, Error> {
+        Process::start(part, &self.directory, self.services.connections(), variables).await
     }
 
     pub async fn stop(&mut self, process: Process) -> Result<(), Error> {

@@ -41,6 +41,9 @@ pub(super) struct Bench {
     /// Accepted calls are written to the disk a little later
     #[arg(long)]
     relaxed: bool,
+    /// Measure what one tenant notices of another's flood, and nothing else
+    #[arg(long, conflicts_with = "url")]
+    fairness: bool,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -88,6 +91,7 @@ impl Bench {
             seconds: self.seconds,
             connections: usize::from(self.connections),
             tenants: self.tenants,
+            fairness: self.fairness,
             running,
         };
         // What was started ends with the measurement, wherever it is interrupted.

@@ -205,12 +205,13 @@ fn counters_that_do_not_answer_are_left_alone_for_a_moment() {
 /// Replicas that take turns in every order a small generator comes up with, each with callers that wait.
 #[test]
 fn replicas_never_exceed_the_limit_together_and_refuse_only_within_the_bound() {
-    for (seed, replicas, limit, previous) in [(1, 2, 100, 0), (2, 3, 6_000, 0), (3, 5, 1_000, 600), (4, 2, 7, 0), (5, 8, 640, 64)]
+    for (seed, replicas, limit, previous) in
+        [(1_u64, 2, 100, 0), (2, 3, 6_000, 0), (3, 5, 1_000, 600), (4, 2, 7, 0), (5, 8, 640, 64)]
     {
         let now = BEGAN + 20_000;
         let allowed = known(limit, previous, 0).allowed(now);
         let mut shares = vec![known(limit, previous, 0); replicas];
-        let (mut counter, mut admitted, mut first_refusal, mut state) = (0, 0, None, seed * 0x9e37_79b9_7f4a_7c15_u64);
+        let (mut counter, mut admitted, mut first_refusal, mut state) = (0, 0, None, seed);
         for _ in 0..100_000 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let share = &mut shares[(state >> 33) as usize % replicas];
