@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use toolgate_events::{
-    CallError, CallSubject, DecodeError, Envelope, Lane, Status, ToolCall, ToolCallEvent,
+    CallError, CallSubject, DecodeError, Envelope, Lane, Partition, Status, ToolCall, ToolCallEvent,
     tool_call::{self, Command},
     tools::{self, Contract, SideEffects},
 };
@@ -92,7 +92,7 @@ pub async fn handle(context: &Context, lane: &Lane, running: &Semaphore, deliver
 }
 
 async fn work(context: &Context, lane: &Lane, running: &Semaphore, delivery: &Delivery) -> Result<(), Abandoned> {
-    let held = match read(delivery) {
+    let held = match read(delivery, context.environment.log.partitions()) {
         Ok(Some(held)) => held,
         Ok(None) => return Ok(()),
         Err(reason) => return park(context, lane, delivery, &reason).await,
@@ -114,11 +114,15 @@ async fn work(context: &Context, lane: &Lane, running: &Semaphore, delivery: &De
 }
 
 /// The request in a delivery, `None` for any other event, or why it cannot be understood.
-fn read(delivery: &Delivery) -> Result<Option<Held>, String> {
+fn read(delivery: &Delivery, partitions: u16) -> Result<Option<Held>, String> {
     let envelope = Envelope::decode(delivery.payload()).map_err(|error| error.to_string())?;
     let subject = CallSubject::parse(delivery.subject()).map_err(|error| error.to_string())?;
     if envelope.tenant_id != subject.tenant_id || envelope.aggregate_id != subject.call_id {
         return Err("the event names another tenant or call than its subject".to_owned());
+    }
+    if Partition::of(subject.tenant_id, partitions) != delivery.partition {
+        // A copy: the call itself is where its tenant lives.
+        return Err("the tenant lives in another partition".to_owned());
     }
     let event = envelope.event().map_err(|error| error.to_string())?;
     let Some(event @ ToolCallEvent::ToolCallRequested(_)) = event.into_tool_call() else {

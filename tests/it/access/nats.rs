@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
 use toolgate_events::{CallId, CallSubject, Envelope, Lane, Stamp, ToolCallEvent};
-use toolgate_store::{Clock, Expect, Grant, Log, LogOptions, Login, TlsFiles, User};
+use toolgate_store::{Artifacts, Clock, Expect, Grant, Log, LogOptions, Login, TlsFiles, User};
 
 use crate::app::{PARTITIONS, RawNats, Stack, Tenant, request};
 
@@ -200,6 +201,27 @@ async fn an_append_by_a_role_that_only_reads_never_arrives() {
         let outcome = log.append(&subject, &envelope, Expect::NOTHING, None, Duration::ZERO).await;
         assert_eq!(outcome.is_ok(), may, "{user:?}: {outcome:?}");
         assert_eq!(stack.log().await.load(&subject).await.unwrap().len(), usize::from(may), "{user:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_keeps_an_artifact_again_without_the_right_to_purge() {
+    let stack = Stack::new().await;
+    stack.log().await;
+    let open = async |user| {
+        let url = secrecy::ExposeSecret::expose_secret(&stack.connections.nats_roles[&user]);
+        let options = LogOptions { partitions: PARTITIONS, ..LogOptions::default() };
+        let log = Log::connect(Login { url, user, tls: TlsFiles::NONE }, &options).await.unwrap();
+        Artifacts::open(&log).await.unwrap()
+    };
+    let (keeps, reads) = (open(User::Worker).await, open(User::QueryApi).await);
+    let (tenant, artifact) = (Tenant::new().id(), Clock::system().new_id());
+    // Several chunks, then the same again as by a call that runs twice, then others.
+    for bytes in [vec![7; 300_000], vec![7; 300_000], vec![7; 299_999], vec![8; 299_999]] {
+        keeps.put(tenant, artifact, &bytes).await.unwrap();
+        let mut found = Vec::new();
+        reads.get(tenant, artifact).await.unwrap().read_to_end(&mut found).await.unwrap();
+        assert!(found == bytes, "{} of {} bytes", found.len(), bytes.len());
     }
 }
 

@@ -132,3 +132,21 @@ async fn a_tool_that_no_longer_exists_fails_its_calls_and_not_its_lane() {
     assert_eq!(client.get(&path).await.json()["error"]["type"], "urn:toolgate:tool:unknown-tool");
     assert_eq!(client.call_and_wait("k", &task()).await.json()["status"], "succeeded");
 }
+
+/// Whoever may make a consumer can have the server deliver an event, unchanged, to where it does not belong.
+#[tokio::test]
+async fn a_copy_of_a_request_in_another_partition_is_not_run_again() {
+    let app = TestApp::start().await;
+    let client = app.admin();
+    let call = client.call_and_wait("k", &task()).await;
+    client.get_projected(&call.json()).await;
+    let log = app.stack.log().await;
+    let subject = log.locate(client.tenant.id(), CallId(call.call_id())).await.unwrap().unwrap();
+    let request = log.load(&subject).await.unwrap().swap_remove(0).envelope.encode().unwrap();
+    let copy = CallSubject { partition: Partition((subject.partition.0 + 1) % log.partitions()), ..subject };
+    publish_raw(&app.stack.connections.nats, &copy.to_string(), &request).await;
+    let parked = eventually("the copy is set aside", async || log.parked().await.unwrap().pop()).await;
+    assert_eq!((parked.partition, parked.reason.as_str()), (copy.partition.0, "the tenant lives in another partition"));
+    assert_eq!(log.load(&copy).await.unwrap().len(), 1);
+    assert_eq!(client.audit().await.len(), 3);
+}
