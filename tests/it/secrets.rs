@@ -18,11 +18,12 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use reqwest::Method;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use sqlx::Connection;
 use tokio::{net::TcpListener, process::Command};
 use toolgate_security::SecretForms;
+use toolgate_store::User;
 
 use crate::app::{Child, Client, Role, Stack, TableOwner, Tenant, Token, send};
 
@@ -36,10 +37,6 @@ const WRONG_PASSWORD: &str = "canary-wrong-password-51";
 type Canaries = Vec<(String, SecretForms)>;
 
 fn canaries(stack: &Stack, token: &str) -> Canaries {
-    let password = |url: &secrecy::SecretString| {
-        let url: reqwest::Url = url.expose_secret().parse().unwrap();
-        url.password().unwrap().to_owned()
-    };
     let connections = &stack.connections;
     let secrets = [
         ("NATS password", password(&connections.nats)),
@@ -53,7 +50,14 @@ fn canaries(stack: &Stack, token: &str) -> Canaries {
         ("upstream's JWT", UPSTREAM_JWT.to_owned()),
         ("wrong password", WRONG_PASSWORD.to_owned()),
     ];
-    secrets.map(|(name, secret)| (name.to_owned(), SecretForms::of(&secret))).to_vec()
+    let roles = connections.nats_roles.iter().map(|(user, url)| (format!("NATS password of {user:?}"), password(url)));
+    let secrets = secrets.into_iter().map(|(name, secret)| (name.to_owned(), secret)).chain(roles);
+    secrets.map(|(name, secret)| (name, SecretForms::of(&secret))).collect()
+}
+
+fn password(url: &SecretString) -> String {
+    let url: reqwest::Url = url.expose_secret().parse().unwrap();
+    url.password().unwrap().to_owned()
 }
 
 /// A server that knows every secret of the gateway, and says them whenever it is asked.
@@ -72,9 +76,10 @@ impl Upstream {
     async fn start(stack: &Stack) -> Self {
         let connections = &stack.connections;
         let urls = [&connections.nats, &connections.owner, &connections.reader, &connections.projector];
-        let mut said: Vec<_> = urls.map(|url| url.expose_secret().to_owned()).to_vec();
-        let passwords: Vec<_> =
-            said.iter().map(|url| url.parse::<reqwest::Url>().unwrap().password().unwrap().to_owned()).collect();
+        let urls = urls.into_iter().chain(connections.nats_roles.values());
+        let mut said: Vec<_> = urls.map(|url| url.expose_secret().to_owned()).collect();
+        // Bare passwords are told from other text by whoever holds them, and a worker holds these.
+        let passwords = [&connections.nats_roles[&User::Worker], &connections.reader].map(password);
         said.extend(passwords.iter().flat_map(|password| [password.clone(), STANDARD.encode(format!("user:{password}"))]));
         said.extend([CURSOR_SECRET.to_owned(), format!("Authorization: Bearer {UPSTREAM_BEARER}"), UPSTREAM_JWT.to_owned()]);
         let seen = Arc::new(Mutex::new(String::new()));

@@ -36,7 +36,7 @@ const NEVER: [&str; 34] = [
     "$JS.API.CONSUMER.DURABLE.CREATE.EVENTS_00.mine",
     "$JS.API.CONSUMER.PAUSE.EVENTS_00.lane-task",
     "$JS.API.CONSUMER.CREATE.ACCESS",
-    "$JS.API.CONSUMER.CREATE.ACCESS.mine",
+    "$JS.API.CONSUMER.CREATE.ACCESS.mine.access.tenant.somebody",
     "$JS.API.INFO",
     "$JS.API.META.LEADER.STEPDOWN",
     "$SYS.REQ.SERVER.PING",
@@ -47,8 +47,20 @@ const NEVER: [&str; 34] = [
 ];
 
 /// What no role may subscribe to.
-const NEVER_HEARD: [&str; 10] =
-    [">", "*", "_INBOX.>", "$SYS.>", "ev.>", "ev.00.*.*.*", "$JS.>", "$JS.API.>", "$JS.ACK.>", "$O.artifacts.>"];
+const NEVER_HEARD: [&str; 12] = [
+    ">",
+    "*",
+    "_INBOX.>",
+    "$SYS.>",
+    "ev.>",
+    "ev.00.*.*.*",
+    "$JS.>",
+    "$JS.API.>",
+    "$JS.ACK.>",
+    "$O.artifacts.>",
+    "access.>",
+    "limits.>",
+];
 
 /// What a role may not publish to, beyond [`NEVER`]: mostly what another one may.
 fn forbidden(user: User) -> &'static [&'static str] {
@@ -82,6 +94,7 @@ fn forbidden(user: User) -> &'static [&'static str] {
             "$JS.API.STREAM.MSG.GET.LIMITS",
         ],
         User::Worker => &[
+            "$JS.API.CONSUMER.CREATE.ACCESS.mine",
             "limits.tenant",
             "projected.tenant",
             "$JS.API.STREAM.INFO.ACCESS",
@@ -96,6 +109,7 @@ fn forbidden(user: User) -> &'static [&'static str] {
             "$JS.API.CONSUMER.MSG.NEXT.EVENTS_00.reader-1",
         ],
         User::Projector => &[
+            "$JS.API.CONSUMER.CREATE.ACCESS.mine",
             "ev.00.tenant.task.call",
             "reply.somebody",
             "limits.tenant",
@@ -120,9 +134,9 @@ fn not_heard(user: User) -> &'static [&'static str] {
     match user {
         User::Operator => &[],
         User::CommandApi => &["parked.>", "parked.*.*", "$JS.FC.>"],
-        User::QueryApi => &["reply.*", "limits.>", "parked.>"],
-        User::Worker => &["reply.*", "projected.*", "access.>", "limits.>"],
-        User::Projector => &["reply.*", "projected.*", "access.>", "limits.>"],
+        User::QueryApi => &["reply.*", "parked.>"],
+        User::Worker => &["reply.*", "projected.*"],
+        User::Projector => &["reply.*", "projected.*"],
     }
 }
 

@@ -28,6 +28,7 @@ const COVERED: &[&str] = &[
     "index task_newest",
     "index task_pkey",
     "index tool_call_newest",
+    "index tool_call_open",
     "index tool_call_pkey",
     "index tool_call_session",
     "policy audit_event.projector_writes",
