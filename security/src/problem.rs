@@ -5,6 +5,8 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::redact_credentials;
+
 /// A refusal as RFC 9457 has it. `detail` is written for the caller and never holds internals.
 #[derive(Clone, Debug)]
 pub struct Problem {
@@ -180,6 +182,10 @@ impl Problem {
         self
     }
 
+    pub fn errors(&self) -> &[FieldError] {
+        &self.errors
+    }
+
     pub fn kind(&self) -> ProblemKind {
         self.kind
     }
@@ -190,13 +196,19 @@ impl Problem {
 
     /// The body, as the outermost layer sends it.
     pub(crate) fn body(&self, trace_id: Option<&str>) -> Vec<u8> {
+        // Details may name what the caller sent: a field, a header. Sent by mistake, it may be a token.
+        let redacted = |error: &FieldError| FieldError {
+            pointer: redact_credentials(&error.pointer).into_owned(),
+            detail: redact_credentials(&error.detail).into_owned(),
+        };
+        let errors: Vec<_> = self.errors.iter().map(redacted).collect();
         let document = ProblemDocument {
             kind: self.kind.urn(),
             title: self.kind.title(),
             status: self.kind.status().as_u16(),
-            detail: &self.detail,
+            detail: &redact_credentials(&self.detail),
             trace_id,
-            errors: &self.errors,
+            errors: &errors,
         };
         serde_json::to_vec(&document).unwrap_or_default()
     }

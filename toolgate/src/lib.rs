@@ -5,5 +5,6 @@ pub mod cli;
 pub mod dev_issuer;
 pub mod migrations;
 pub mod roles;
+pub mod secrets;
 pub mod services;
 pub mod settings;

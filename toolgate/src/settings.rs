@@ -126,8 +126,8 @@ pub struct Settings {
     pub header_timeout_ms: u64,
     /// How long a client may take over the body of a request, in milliseconds, at least 100. Default 30,000.
     pub body_timeout_ms: u64,
-    /// Where tools may send requests: `host`, `*.host`, either with `:port`; nowhere when empty. In the environment separated by
-    /// commas.
+    /// Where tools may send requests: `host`, `*.host`, either with `:port`; nowhere when empty. Without a port the scheme's own
+    /// is meant; `https://` or `http://` in front excludes the other. In the environment separated by commas.
     #[serde(deserialize_with = "list")]
     pub egress_allow: Vec<String>,
     /// Private networks (CIDR) that an allowed host may be in. In the environment separated by commas.

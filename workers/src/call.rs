@@ -259,6 +259,12 @@ async fn record(
     took: Duration,
     mut outcome: Outcome,
 ) -> Result<(), Abandoned> {
+    // What the outside says may repeat a credential, and the log keeps it for ever.
+    let redactor = &context.environment.redactor;
+    match &mut outcome {
+        Ok((_, result)) => redactor.redact_value(result),
+        Err((_, error)) => error.detail = redactor.redact(&error.detail).into_owned(),
+    }
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     loop {
         let worker = context.name.clone();

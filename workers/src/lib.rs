@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use toolgate_events::Lane;
-use toolgate_security::ReadPool;
+use toolgate_security::{Egress, ReadPool, Redactor};
 use toolgate_store::{Artifacts, Clock, ConsumeError, Log};
 
 pub use runtime::Worker;
@@ -32,6 +32,10 @@ pub struct Environment {
     pub log: Log,
     pub database: ReadPool,
     pub artifacts: Artifacts,
+    /// The only way to anybody outside.
+    pub egress: Egress,
+    /// What outcomes must not hold.
+    pub redactor: Redactor,
     pub clock: Clock,
 }
 

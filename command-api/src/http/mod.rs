@@ -2,6 +2,7 @@
 
 pub mod cancel_tool_call;
 mod idempotency_key;
+mod own_token;
 mod prefer;
 pub mod request_tool_call;
 

@@ -16,7 +16,7 @@ use toolgate_events::{
 use toolgate_security::{Authenticated, FieldError, Principal, Problem, ProblemKind, RequestContext, StrictJson};
 use utoipa::ToSchema;
 
-use super::{idempotency_key, prefer, view};
+use super::{idempotency_key, own_token, prefer, view};
 use crate::{
     commands::request_tool_call::{self as command, Accepted, RequestToolCall},
     validators::Validators,
@@ -112,6 +112,12 @@ async fn accept(
     let decision = state.guard.authorize(principal, &permission(contract.name))?;
     let key = idempotency_key::parse(headers)?;
     let Body { tool, arguments, session_id, options } = body;
+    let others = [
+        ("/session_id", session_id.as_deref()),
+        ("/options/locale", options.locale.as_deref()),
+        ("Idempotency-Key", key.as_deref()),
+    ];
+    own_token::refuse(headers, &arguments, &others)?;
     let request_fingerprint =
         canonical::sha256_hex(&json!({"tool": tool, "arguments": arguments, "session_id": session_id, "options": options}));
     let arguments = validate(&state.validators, contract, arguments, session_id.as_deref(), &options, key.is_some())?;

@@ -3,6 +3,7 @@
 //! A contract is the one description of a tool. The API validates against it, the worker runs by it, `GET /v1/tools` shows it.
 
 mod document_render;
+mod http_request;
 mod knowledge_get;
 mod knowledge_search;
 mod knowledge_upsert;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use document_render::{DocumentFormat, DocumentRenderInput, DocumentRenderOutput};
+pub use http_request::{HttpMethod, HttpRequestInput, HttpRequestOutput};
 pub use knowledge_get::{KnowledgeGetInput, KnowledgeGetOutput};
 pub use knowledge_search::{KnowledgeFilters, KnowledgeHit, KnowledgeSearchInput, KnowledgeSearchOutput};
 pub use knowledge_upsert::{KnowledgeUpsertInput, KnowledgeUpsertOutput, SEARCH_CONFIGS, search_config};
@@ -33,6 +35,7 @@ static CONTRACTS: LazyLock<Vec<Contract>> = LazyLock::new(|| {
         knowledge_get::contract(),
         document_render::contract(),
         task_create::contract(),
+        http_request::contract(),
     ]
 });
 

@@ -212,7 +212,9 @@ mod tests {
     #[test]
     fn a_named_network_is_open_and_no_other() {
         let networks = networks(&["10.1.2.3/16", "fd00::/8", "::1/128", "64:ff9b:1::/48"]);
-        for address in ["10.1.0.0", "10.1.255.255", "::ffff:10.1.0.1", "fd12::1", "::1", "64:ff9b:1::8.8.8.8", "64:ff9b:1::10.1.0.1"] {
+        for address in
+            ["10.1.0.0", "10.1.255.255", "::ffff:10.1.0.1", "fd12::1", "::1", "64:ff9b:1::8.8.8.8", "64:ff9b:1::10.1.0.1"]
+        {
             assert!(permits(&networks, address), "{address}");
         }
         for address in ["10.0.255.255", "10.2.0.0", "::ffff:10.2.0.1", "fc00::1", "::", "64:ff9b:1::10.2.0.1", "127.0.0.1"] {

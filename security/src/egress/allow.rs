@@ -147,8 +147,33 @@ mod tests {
     #[test]
     fn what_names_no_host_is_refused() {
         for wrong in [
-            "", "*", "*.", "*.*.com", "a.*.com", "a*.com", "h:", "h:0", "h:65536", "h:+80", "h:8o", "h/", "h/x", "h?x", "h#x", "u@h",
-            "h h", "ftp://h", "http://", "https://*", "[::1", "::1", "*.127.0.0.1", "*.[::1]", "a..b", "h\\x", "1.2.3.256",
+            "",
+            "*",
+            "*.",
+            "*.*.com",
+            "a.*.com",
+            "a*.com",
+            "h:",
+            "h:0",
+            "h:65536",
+            "h:+80",
+            "h:8o",
+            "h/",
+            "h/x",
+            "h?x",
+            "h#x",
+            "u@h",
+            "h h",
+            "ftp://h",
+            "http://",
+            "https://*",
+            "[::1",
+            "::1",
+            "*.127.0.0.1",
+            "*.[::1]",
+            "a..b",
+            "h\\x",
+            "1.2.3.256",
         ] {
             assert_eq!(AllowList::parse(&["ok.example".to_owned(), wrong.to_owned()]).unwrap_err(), wrong);
         }

@@ -45,7 +45,8 @@ mod tests {
             headers.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), "x".parse().unwrap());
             assert_eq!(check(&headers), Err(Rule::Header), "{name}");
         }
-        let mine = [("accept", "*/*"), ("authorization", "x"), ("cookie", "x"), ("x-host", "x"), ("user-agent", "x"), ("hostx", "x")];
+        let mine =
+            [("accept", "*/*"), ("authorization", "x"), ("cookie", "x"), ("x-host", "x"), ("user-agent", "x"), ("hostx", "x")];
         assert_eq!(check(&headers(&mine)), Ok(()));
     }
 

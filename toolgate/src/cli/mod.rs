@@ -7,7 +7,9 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    dev_issuer, migrations, roles, services,
+    dev_issuer, migrations, roles,
+    secrets::{self, Stderr},
+    services,
     settings::{self, Flags, LogFormat, Profile, Settings},
 };
 
@@ -101,7 +103,8 @@ pub fn run() -> ExitCode {
     match runtime.and_then(|runtime| runtime.block_on(dispatch(command))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("toolgate: {error}");
+            // The words of a library may hold the URL that it was given.
+            eprintln!("toolgate: {}", Stderr::redactor().redact(&error.to_string()));
             ExitCode::FAILURE
         }
     }
@@ -134,6 +137,7 @@ impl Common {
         let settings = self.settings(Profile::Server, flags)?;
         log(&settings, "info");
         let connections = services::Connections::for_role(&settings, role.login())?;
+        secrets::learn_connections(Stderr::redactor(), &connections);
         let context = roles::Context { settings, connections };
         let shutdown = CancellationToken::new();
         shutdown::on_signal(shutdown.clone())?;
@@ -143,8 +147,9 @@ impl Common {
 
 /// Sends log lines to stderr; `RUST_LOG` chooses which, else `filter` does.
 fn log(settings: &Settings, filter: &str) {
+    secrets::learn_settings(Stderr::redactor(), settings);
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Stderr);
     // It fails only when a subscriber is installed already, and then that one serves.
     drop(match settings.log_format {
         LogFormat::Text => lines.try_init(),

@@ -11,6 +11,7 @@ use crate::{
     dev_issuer::DevIssuer,
     migrations,
     roles::{self, Context, Everything},
+    secrets::{self, Stderr},
     services::{Connections, DataDir, Progress, Services},
     settings::{Profile, Settings},
 };
@@ -55,6 +56,7 @@ impl Up {
             () = shutdown.cancelled() => return Ok(()),
         };
         let connections = services.connections().clone();
+        secrets::learn_connections(Stderr::redactor(), &connections);
         let serving = self.serve(&data, connections, settings, listener, &progress, shutdown.clone());
         let outcome = tokio::select! {
             outcome = serving => outcome,

@@ -95,6 +95,8 @@ pub enum Error {
     Issuer(#[from] crate::dev_issuer::Error),
     #[error("the {0} ended by itself; the log lines above say why")]
     Ended(&'static str),
+    #[error("tools cannot send requests to the outside: {0}")]
+    Egress(String),
     #[error("the demonstration tenant cannot be loaded: {0}")]
     Demo(String),
 }

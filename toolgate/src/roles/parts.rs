@@ -8,12 +8,14 @@ use sqlx::{
 };
 use toolgate_events::{Lane, tools};
 use toolgate_projector::Projector;
-use toolgate_security::{Guard, KeySet, Policy, ReadPool, TokenVerifier, Violations};
+use toolgate_security::{
+    AllowList, Egress, EgressLimits, Guard, KeySet, Networks, Policy, ReadPool, SystemResolver, TokenVerifier, Violations,
+};
 use toolgate_store::{Artifacts, Clock, Log, LogOptions};
 use toolgate_workers::Worker;
 
 use super::{Context, Error};
-use crate::dev_issuer::DevIssuer;
+use crate::{dev_issuer::DevIssuer, secrets};
 
 /// Connections a role keeps to the database at the most.
 const POOL_SIZE: u32 = 10;
@@ -71,6 +73,8 @@ impl<'a> Parts<'a> {
             // A query that meets a dead connection is run again by the runtime.
             database: self.read_pool(false)?,
             artifacts: Artifacts::open(&self.log).await?,
+            egress: self.egress()?,
+            redactor: secrets::redactor(settings, &self.context.connections),
             clock: self.clock,
         };
         let options = toolgate_workers::Options {
@@ -79,6 +83,14 @@ impl<'a> Parts<'a> {
             ack_wait: Duration::from_millis(settings.ack_wait_ms),
         };
         Ok(Worker::open(environment, options, registry).await?)
+    }
+
+    fn egress(&self) -> Result<Egress, Error> {
+        let settings = &self.context.settings;
+        let allow = AllowList::parse(&settings.egress_allow).map_err(Error::Egress)?;
+        let networks = Networks::parse(&settings.egress_private_networks).map_err(Error::Egress)?;
+        let resolver = Arc::new(SystemResolver);
+        Egress::new(allow, networks, EgressLimits::default(), resolver, self.violations.clone()).map_err(Error::Egress)
     }
 
     pub fn projector(&self, registry: &mut Registry) -> Result<Projector, Error> {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use config::{Map, Value};
+use toolgate_security::{AllowList, Networks};
 
 use super::{Error, KEYS, OTHER_VARIABLES, PREFIX, Settings, URLS};
 
@@ -66,6 +67,10 @@ pub(super) fn values(settings: &Settings) -> Result<(), Error> {
     if settings.nats_cert_file.is_some() != settings.nats_key_file.is_some() {
         return Err(impossible("nats_cert_file", "needs `nats_key_file` beside it, and the other way round"));
     }
+    AllowList::parse(&settings.egress_allow)
+        .map_err(|entry| impossible("egress_allow", format!("has {entry:?}, which is no host")))?;
+    Networks::parse(&settings.egress_private_networks)
+        .map_err(|entry| impossible("egress_private_networks", format!("has {entry:?}, which is no network in CIDR notation")))?;
     within("projector_batch", settings.projector_batch, 1..=1_000)?;
     if let Some(bytes) = settings.log_max_bytes {
         within("log_max_bytes", bytes, 1024 * 1024..=i64::MAX as u64)?;

@@ -1,6 +1,7 @@
 //! One file per tool. An adapter is given the call and an environment; the registry below is one line a tool.
 
 mod document_render;
+mod http_request;
 mod knowledge_get;
 mod knowledge_search;
 mod knowledge_upsert;
@@ -11,6 +12,7 @@ use futures::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use toolgate_events::{CallError, CallId, CallOptions, TenantId, ToolCallRequested};
+use toolgate_security::EgressError;
 
 use crate::Environment;
 
@@ -25,6 +27,7 @@ pub fn find(tool: &str) -> Option<Adapter> {
         "knowledge.get" => |call, environment| Box::pin(knowledge_get::run(call, environment)),
         "document.render" => |call, environment| Box::pin(document_render::run(call, environment)),
         "task.create" => |call, environment| Box::pin(task_create::run(call, environment)),
+        "http.request" => |call, environment| Box::pin(http_request::run(call, environment)),
         _ => return None,
     })
 }
@@ -47,6 +50,9 @@ pub enum ToolError {
     /// What the call names does not exist: recorded, never retried.
     #[error("{0}")]
     NotFound(&'static str),
+    /// The request to the outside was refused or not answered: recorded, never retried. Its words are for the caller.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
     /// toolgate's own database or log is away: the call waits for it, since nobody else could do better.
     #[error("{0}")]
     Infrastructure(String),
@@ -75,6 +81,9 @@ impl ToolError {
         let (kind, title) = match self {
             Self::InvalidArguments(_) => ("urn:toolgate:tool:invalid-arguments", "The tool cannot work with these arguments"),
             Self::NotFound(_) => ("urn:toolgate:tool:not-found", "The tool found nothing under that name"),
+            Self::Egress(EgressError::Blocked(_)) => ("urn:toolgate:tool:egress-blocked", "The request may not leave"),
+            Self::Egress(EgressError::Timeout) => ("urn:toolgate:tool:timeout", "The tool did not answer in time"),
+            Self::Egress(_) => ("urn:toolgate:tool:upstream", "The other side did not answer as it should"),
             Self::Infrastructure(_) => ("urn:toolgate:tool:unavailable", "The tool could not be run"),
             Self::Internal(_) => ("urn:toolgate:tool:internal", "The tool failed by its own fault"),
             Self::Answer(_) => ("urn:toolgate:tool:invalid-answer", "The tool's answer cannot be recorded"),

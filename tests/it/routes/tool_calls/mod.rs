@@ -1,6 +1,7 @@
 mod cancel;
 mod events;
 mod get;
+mod http_request;
 mod list;
 mod post;
 mod post_refused;

@@ -11,7 +11,7 @@ async fn a_caller_sees_only_the_tools_it_may_invoke() {
     let names = |list: &serde_json::Value| -> Vec<String> {
         list["items"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect()
     };
-    for tool in ["knowledge.upsert", "knowledge.search", "document.render", "task.create"] {
+    for tool in ["knowledge.upsert", "knowledge.search", "document.render", "task.create", "http.request"] {
         assert!(names(&all).contains(&tool.to_owned()), "{tool} is not in {all}");
         let one = app.admin().get(&format!("/v1/tools/{tool}")).await.json();
         assert!(one["input_schema"].is_object() && one["output_schema"].is_object() && one["lane"].is_string(), "{one}");
@@ -36,7 +36,9 @@ async fn the_examples_of_every_tool_are_accepted() {
         for (number, arguments) in tool["examples"].as_array().unwrap().iter().enumerate() {
             let body = json!({"tool": tool["name"], "arguments": arguments});
             let answer = client.call_and_wait(&format!("k{number}"), &body).await;
-            assert_eq!(answer.json()["status"], "succeeded", "{}: {}", tool["name"], answer.text());
+            // Nobody has allowed it any host.
+            let status = if tool["name"] == "http.request" { "failed" } else { "succeeded" };
+            assert_eq!(answer.json()["status"], status, "{}: {}", tool["name"], answer.text());
         }
     }
 }

@@ -1,0 +1,102 @@
+//! The secrets that this process is configured with, and what keeps them out of its words.
+
+use std::{
+    io::{self, Write},
+    sync::LazyLock,
+};
+
+use secrecy::ExposeSecret;
+use toolgate_security::Redactor;
+
+use crate::{services::Connections, settings::Settings};
+
+/// The standard error without secrets. A log line is one write.
+#[derive(Clone, Copy, Debug)]
+pub struct Stderr;
+
+impl Stderr {
+    /// What it hides: it belongs to the process, as the standard error does.
+    pub fn redactor() -> &'static Redactor {
+        static REDACTOR: LazyLock<Redactor> = LazyLock::new(Redactor::default);
+        &REDACTOR
+    }
+}
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        io::stderr().write_all(Self::redactor().redact(&text).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// What outcomes must not hold.
+pub fn redactor(settings: &Settings, connections: &Connections) -> Redactor {
+    let redactor = Redactor::default();
+    learn_settings(&redactor, settings);
+    learn_connections(&redactor, connections);
+    redactor
+}
+
+/// Learns every secret among the settings.
+pub fn learn_settings(redactor: &Redactor, settings: &Settings) {
+    if let Some(secret) = &settings.cursor_secret {
+        redactor.learn(secret.expose_secret());
+    }
+    let urls = [
+        &settings.database_url,
+        &settings.database_url_reader,
+        &settings.database_url_projector,
+        &settings.nats_url,
+        &settings.nats_url_command_api,
+        &settings.nats_url_query_api,
+        &settings.nats_url_worker,
+        &settings.nats_url_projector,
+    ];
+    urls.into_iter().flatten().for_each(|url| redactor.learn_url(url.expose_secret()));
+    if let Some(url) = &settings.jwks_url {
+        redactor.learn_url(url);
+    }
+}
+
+/// Learns the passwords of the services, also of those that toolgate has started itself.
+pub fn learn_connections(redactor: &Redactor, connections: &Connections) {
+    let Connections { nats, owner, reader, projector } = connections;
+    [nats, owner, reader, projector].into_iter().for_each(|url| redactor.learn_url(url.expose_secret()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Profile;
+
+    #[test]
+    fn every_configured_secret_is_hidden() {
+        let mut settings = Settings::load(Profile::Server, vec![]).unwrap();
+        let url = |name: &str| Some(format!("x://u:canary-of-{name}@h/").into());
+        settings.cursor_secret = Some("canary-of-cursor".to_owned().into());
+        settings.database_url = url("owner");
+        settings.database_url_reader = url("reader");
+        settings.database_url_projector = url("projector");
+        settings.nats_url = url("nats");
+        settings.nats_url_command_api = url("commands");
+        settings.nats_url_query_api = url("queries");
+        settings.nats_url_worker = url("worker");
+        settings.nats_url_projector = url("projecting");
+        settings.jwks_url = Some("https://u:canary-of-keys@h/".to_owned());
+        let connection = |name: &str| format!("x://u:canary-of-connection-{name}@h/").into();
+        let connections =
+            Connections { nats: connection("a"), owner: connection("b"), reader: connection("c"), projector: connection("d") };
+        let redactor = redactor(&settings, &connections);
+        let names = ["cursor", "owner", "reader", "projector", "nats", "commands", "queries", "worker", "projecting", "keys"];
+        let connections = ["a", "b", "c", "d"].map(|name| format!("connection-{name}"));
+        for name in names.into_iter().map(str::to_owned).chain(connections) {
+            assert_eq!(redactor.redact(&format!("<canary-of-{name}>")), "<[redacted]>");
+        }
+        assert_eq!(redactor.redact("<canary-of-nobody>"), "<canary-of-nobody>");
+    }
+}
