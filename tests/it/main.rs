@@ -11,6 +11,7 @@ mod idempotency;
 mod openapi;
 mod projector;
 mod routes;
+mod secrets;
 mod store;
 mod tenancy;
 mod worker;

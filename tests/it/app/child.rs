@@ -1,4 +1,5 @@
 use std::{
+    fs::File,
     net::TcpListener,
     process::{ExitStatus, Stdio},
 };
@@ -56,10 +57,16 @@ pub struct Child {
 impl Child {
     pub async fn start(stack: &Stack, role: Role, variables: &[(&str, &str)]) -> Self {
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Self::start_on(stack, role, free_port(), variables).await
+        Self::start_on(stack, role, free_port(), variables, Stdio::null()).await
     }
 
-    async fn start_on(stack: &Stack, role: Role, port: u16, variables: Vec<(String, String)>) -> Self {
+    /// As [`Self::start`]; what it logs goes to a file.
+    pub async fn start_logging(stack: &Stack, role: Role, variables: &[(&str, &str)], log: File) -> Self {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self::start_on(stack, role, free_port(), variables, log.into()).await
+    }
+
+    async fn start_on(stack: &Stack, role: Role, port: u16, variables: Vec<(String, String)>, stderr: Stdio) -> Self {
         stack.issuer();
         let connections = &stack.connections;
         let mut command = Command::new("sh");
@@ -77,7 +84,7 @@ impl Child {
         // Every role answers /healthz: the background ones on their administration port.
         command.env(if role.is_api() { "TOOLGATE_LISTEN" } else { "TOOLGATE_ADMIN_ADDR" }, listen);
         command.envs(variables.iter().cloned());
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr);
         let mut process = command.spawn().unwrap();
         let leash = process.stdin.take();
         let mut child = Self { role, port, variables, process, leash };
@@ -100,7 +107,7 @@ impl Child {
     /// Kills the process with SIGKILL and starts the same role again where it was.
     pub async fn kill_and_restart(&mut self, stack: &Stack) {
         self.kill().await;
-        *self = Self::start_on(stack, self.role, self.port, std::mem::take(&mut self.variables)).await;
+        *self = Self::start_on(stack, self.role, self.port, std::mem::take(&mut self.variables), Stdio::null()).await;
     }
 
     /// Kills the process with SIGKILL and returns when it is gone.

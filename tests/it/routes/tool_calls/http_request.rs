@@ -40,9 +40,9 @@ impl Upstream {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
-    /// An application that may reach it, and nobody else.
-    async fn app(&self) -> TestApp {
-        let allowed = vec![format!("127.0.0.1:{}", self.port), "169.254.169.254".to_owned(), "localhost".to_owned()];
+    /// An application that may reach it, and nobody else but `further`.
+    async fn app(&self, further: &str) -> TestApp {
+        let allowed = vec![format!("127.0.0.1:{}", self.port), further.to_owned()];
         TestApp::start_with(|settings| {
             settings.egress_allow = allowed;
             settings.egress_private_networks = vec!["127.0.0.0/8".to_owned()];
@@ -58,7 +58,7 @@ fn call(arguments: &Value) -> Value {
 #[tokio::test]
 async fn a_request_goes_out_and_its_answer_is_the_result() {
     let upstream = Upstream::start().await;
-    let app = upstream.app().await;
+    let app = upstream.app("169.254.169.254").await;
     let client = app.admin();
     let arguments = json!({
         "method": "POST", "url": upstream.url("/orders?x=1"), "headers": {"x-api-key": "mine"}, "json": {"item": "tea"},
@@ -76,7 +76,8 @@ async fn a_request_goes_out_and_its_answer_is_the_result() {
     // Nothing but what the caller said and what the request itself needs.
     let mut names: Vec<_> = headers.keys().map(|name| name.as_str()).collect();
     names.sort_unstable();
-    let expected = ["accept", "accept-encoding", "content-length", "content-type", "host", "idempotency-key", "user-agent", "x-api-key"];
+    let expected =
+        ["accept", "accept-encoding", "content-length", "content-type", "host", "idempotency-key", "user-agent", "x-api-key"];
     assert_eq!(names, expected);
     // The same key is the same call: nothing is sent again.
     assert_eq!(client.call_and_wait("k", &call(&arguments)).await.json()["result"], *result);
@@ -86,7 +87,7 @@ async fn a_request_goes_out_and_its_answer_is_the_result() {
 #[tokio::test]
 async fn bytes_are_encoded_and_cookies_are_not_recorded() {
     let upstream = Upstream::start().await;
-    let app = upstream.app().await;
+    let app = upstream.app("169.254.169.254").await;
     let client = app.admin();
     let bytes = client.result_of("http.request", json!({"method": "GET", "url": upstream.url("/bytes")})).await;
     assert_eq!((&bytes["body"], &bytes["base64"]), (&json!("AJ+Slg=="), &json!(true)), "{bytes}");
@@ -97,7 +98,7 @@ async fn bytes_are_encoded_and_cookies_are_not_recorded() {
 #[tokio::test]
 async fn what_may_not_leave_is_a_failed_call_that_names_the_rule() {
     let upstream = Upstream::start().await;
-    let app = upstream.app().await;
+    let app = upstream.app("169.254.169.254").await;
     let client = app.admin();
     let refused = [
         ("https://evil.example/", "allow-list"),
@@ -125,20 +126,24 @@ async fn what_may_not_leave_is_a_failed_call_that_names_the_rule() {
 #[tokio::test]
 async fn a_host_that_does_not_answer_is_a_failed_call() {
     let upstream = Upstream::start().await;
-    let app = upstream.app().await;
-    let body = call(&json!({"method": "GET", "url": "http://localhost/"}));
+    // Nobody listens there any more.
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let app = upstream.app(&format!("localhost:{closed}")).await;
+    let body = call(&json!({"method": "GET", "url": format!("http://localhost:{closed}/")}));
     let outcome = app.admin().call_and_wait("k", &body).await.json();
     assert_eq!(outcome["error"]["type"], "urn:toolgate:tool:upstream", "{outcome}");
-    let outcome = app.admin().call_and_wait("l", &call(&json!({"method": "GET", "url": upstream.url("/"), "body": "x"}))).await.json();
+    let outcome =
+        app.admin().call_and_wait("l", &call(&json!({"method": "GET", "url": upstream.url("/"), "body": "x"}))).await.json();
     assert_eq!(outcome["error"]["type"], "urn:toolgate:tool:invalid-arguments", "{outcome}");
 }
 
 #[tokio::test]
 async fn a_request_that_holds_its_own_token_is_400_and_leaves_nothing() {
     let upstream = Upstream::start().await;
-    let app = upstream.app().await;
+    let app = upstream.app("169.254.169.254").await;
     let client = app.admin();
-    let header = json!({"method": "GET", "url": upstream.url("/"), "headers": {"authorization": format!("Bearer {}", client.token)}});
+    let header =
+        json!({"method": "GET", "url": upstream.url("/"), "headers": {"authorization": format!("Bearer {}", client.token)}});
     let problem = client.call("k", &call(&header)).await.problem(400, "invalid");
     assert_eq!(problem["errors"][0]["pointer"], "/arguments/headers/authorization", "{problem}");
     let mut session = call(&json!({"method": "GET", "url": upstream.url("/")}));
