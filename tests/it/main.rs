@@ -9,6 +9,7 @@ mod faults;
 mod golden;
 mod idempotency;
 mod openapi;
+mod outbound;
 mod projector;
 mod routes;
 mod secrets;

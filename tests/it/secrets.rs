@@ -303,6 +303,8 @@ async fn services_that_cannot_be_reached(stack: &Stack, haystack: &mut Haystack)
         ("command-api", owner.to_owned(), format!("nats://toolgate:{WRONG_PASSWORD}@{server}")),
         ("command-api", owner.to_owned(), format!("nats://toolgate:{WRONG_PASSWORD}@127.0.0.1:{closed}")),
         ("command-api", owner.to_owned(), format!("nats://toolgate:{WRONG_PASSWORD}@127.0.0.1:port")),
+        // A setting that names its value when it refuses it.
+        ("worker", owner.to_owned(), nats.to_owned()),
     ];
     for (command, database, nats) in cases {
         let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_toolgate"))
@@ -312,6 +314,10 @@ async fn services_that_cannot_be_reached(stack: &Stack, haystack: &mut Haystack)
             .env("TOOLGATE_LISTEN", "127.0.0.1:0")
             .env("DATABASE_URL", &database)
             .env("NATS_URL", &nats)
+            .env(
+                "TOOLGATE_EGRESS_ALLOW",
+                if command == "worker" { format!("https://u:{WRONG_PASSWORD}@host") } else { String::new() },
+            )
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output()

@@ -445,6 +445,9 @@ async fn a_body_is_read_as_far_as_the_limit_and_no_further() {
             assert_eq!((answer.body.len(), answer.truncated), (length.min(10_000), truncated), "{what} {length}");
         }
     }
+    let head = EgressRequest { method: Method::HEAD, ..get(format!("http://{address}/gzip/100")) };
+    let answer = egress.send("test.tool", head).await.unwrap();
+    assert_eq!((answer.body.len(), answer.truncated), (0, false), "no body is none to decompress");
     let answer = egress.send("test.tool", get(format!("http://{address}/endless/0"))).await.unwrap();
     assert_eq!((answer.body.len(), answer.truncated), (10_000, true));
 }

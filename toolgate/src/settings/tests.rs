@@ -96,6 +96,8 @@ fn impossible_values_are_named() {
         ("TOOLGATE_JWKS_URL", "ftp://x"),
         ("TOOLGATE_LANES", "a.b"),
         ("TOOLGATE_RATE_LIMIT_PER_MINUTE", "0"),
+        ("TOOLGATE_EGRESS_ALLOW", "ok.example,*"),
+        ("TOOLGATE_EGRESS_PRIVATE_NETWORKS", "10.0.0.0/8,10.0.0.1"),
     ];
     for (variable, value) in cases {
         let message = refusal(&[(variable, value)], "");
