@@ -16,7 +16,7 @@ pub(super) fn parse(text: &str) -> Result<Url, Rule> {
         return Err(Rule::Scheme);
     }
     // Browsers accept any number of slashes; other readers take what follows for a path.
-    if !rest.strip_prefix("//").is_some_and(|rest| !rest.starts_with('/')) {
+    if rest.strip_prefix("//").is_none_or(|rest| rest.starts_with('/')) {
         return Err(Rule::Url);
     }
     settle(Url::parse(text).map_err(|_| Rule::Url)?)
