@@ -139,10 +139,8 @@ impl SecretForms {
             let bytes: Vec<u8> = std::iter::repeat_n(0, before).chain(secret.bytes()).collect();
             for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
                 let encoded = engine.encode(&bytes);
-                let core = &encoded[(before * 8).div_ceil(6)..bytes.len() * 8 / 6];
-                if core.len() >= MIN_LENGTH {
-                    forms.push(core.to_owned());
-                }
+                let core = encoded.get((before * 8).div_ceil(6)..bytes.len() * 8 / 6);
+                forms.extend(core.map(str::to_owned));
             }
         }
         forms.sort();
@@ -220,6 +218,18 @@ mod tests {
     }
 
     #[test]
+    fn both_alphabets_of_base64_are_known() {
+        let secret = "???>>>???>>>";
+        let (standard, url_safe) = (STANDARD_NO_PAD.encode(secret), URL_SAFE_NO_PAD.encode(secret));
+        assert_ne!(standard, url_safe);
+        let redactor = knowing(&[secret]);
+        assert_eq!(redactor.redact(&format!("{standard} {url_safe}")), "[redacted] [redacted]");
+        assert!(SecretForms::of(secret).are_in(&url_safe) && !SecretForms::of(secret).are_in(&url_safe[1..]));
+        // Too short to be a secret, and no reason to panic.
+        assert!(["", "a", "ab"].iter().all(|short| SecretForms::of(short).are_in("ab")));
+    }
+
+    #[test]
     fn short_secrets_are_left_alone_and_long_ones_found_whole() {
         let redactor = knowing(&["1234567", "12345678", "12345678-and-more"]);
         assert_eq!(redactor.redact("1234567"), "1234567");
@@ -289,6 +299,7 @@ mod tests {
     fn clones_share_what_they_know() {
         let redactor = Redactor::default();
         let clone = redactor.clone();
+        assert_eq!(clone.redact("canary-secret-1"), "canary-secret-1");
         redactor.learn("canary-secret-1");
         assert_eq!(clone.redact("canary-secret-1"), REDACTED);
         assert!(!format!("{clone:?} {:?}", SecretForms::of("canary-secret-1")).contains("canary"));

@@ -62,7 +62,7 @@ impl Networks {
     /// # Errors
     /// The first entry that is none.
     pub fn parse(entries: &[String]) -> Result<Self, String> {
-        let network = |entry: &String| entry.parse::<IpNet>().map(|network| network.trunc()).map_err(|_| entry.clone());
+        let network = |entry: &String| entry.parse::<IpNet>().map_err(|_| entry.clone());
         Ok(Self { private: entries.iter().map(network).collect::<Result<_, _>>()? })
     }
 
