@@ -119,7 +119,7 @@ async fn a_caller_that_hangs_up_leaves_its_lease_to_others() {
     let counters = Arc::new(Counters { slow: Some(Arc::clone(&slow)), ..Counters::default() });
     let (limiter, _) = limiter(&counters);
     assert!(limiter.admit(COUNTED, 1).now_or_never().is_none(), "it waits for its lease, and no longer");
-    slow.add_permits(1);
+    slow.add_permits(10);
     assert!(limiter.admit(COUNTED, 1).await.is_ok());
     assert_eq!(counters.additions.load(Ordering::Relaxed), 1);
 }
