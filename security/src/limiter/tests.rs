@@ -24,17 +24,21 @@ impl Counters {
 impl Quota for Counters {
     fn add(&self, counted: Counted, window: u64, number: i64) -> BoxFuture<'_, Result<u64, QuotaUnavailable>> {
         async move {
-            if let Some(slow) = &self.slow {
-                slow.acquire().await.unwrap().forget();
-            }
             if self.away.load(Ordering::Relaxed) {
                 return Err(QuotaUnavailable("away".to_owned()));
             }
             self.additions.fetch_add(1, Ordering::Relaxed);
-            let mut totals = self.totals.lock().unwrap();
-            let total = totals.entry((counted, window)).or_default();
-            *total += number;
-            Ok(u64::try_from(*total).unwrap())
+            let total = {
+                let mut totals = self.totals.lock().unwrap();
+                let total = totals.entry((counted, window)).or_default();
+                *total += number;
+                *total
+            };
+            // What is slow is the answer: the addition has been made.
+            if let Some(slow) = &self.slow {
+                slow.acquire().await.unwrap().forget();
+            }
+            Ok(u64::try_from(total).unwrap())
         }
         .boxed()
     }
@@ -115,7 +119,7 @@ async fn a_caller_that_hangs_up_leaves_its_lease_to_others() {
     let counters = Arc::new(Counters { slow: Some(Arc::clone(&slow)), ..Counters::default() });
     let (limiter, _) = limiter(&counters);
     assert!(limiter.admit(COUNTED, 1).now_or_never().is_none(), "it waits for its lease, and no longer");
-    slow.add_permits(1);
+    slow.add_permits(10);
     assert!(limiter.admit(COUNTED, 1).await.is_ok());
     assert_eq!(counters.additions.load(Ordering::Relaxed), 1);
 }
