@@ -2,4 +2,5 @@
 
 mod append;
 mod framework;
+mod revocations;
 mod strangers;
