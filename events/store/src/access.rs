@@ -96,9 +96,7 @@ const PARTITION_INFO: Grant = grant("$JS.API.STREAM.INFO.EVENTS_{partition}", "o
 const PARTITION_GET: Grant = grant("$JS.API.STREAM.MSG.GET.EVENTS_{partition}", "reads single events");
 const APPEND: Grant = grant("ev.*.*.*.*", "appends events");
 const ACCESS_INFO: Grant = grant("$JS.API.STREAM.INFO.ACCESS", "looks whether revocations have changed");
-const ACCESS_CREATE: Grant = grant("$JS.API.CONSUMER.CREATE.ACCESS.*", "reads revocations in order");
-const ACCESS_NEXT: Grant = grant("$JS.API.CONSUMER.MSG.NEXT.ACCESS.*", "fetches the next revocations");
-const ACCESS_DELETE: Grant = grant("$JS.API.CONSUMER.DELETE.ACCESS.*", "ends that reading");
+const ACCESS_GET: Grant = grant("$JS.API.STREAM.MSG.GET.ACCESS", "reads revocations");
 const LANE_INFO: Grant = grant("$JS.API.CONSUMER.INFO.*.lane-{lane}", "asks where a lane stands");
 const PROJECTED: Grant = grant("projected.*", "hears how far tenants are projected");
 const BUCKET_INFO: Grant = grant("$JS.API.STREAM.INFO.OBJ_artifacts", "opens the artifacts");
@@ -110,9 +108,7 @@ const COMMAND_API: Permissions = Permissions {
         PARTITION_INFO,
         PARTITION_GET,
         ACCESS_INFO,
-        ACCESS_CREATE,
-        ACCESS_NEXT,
-        ACCESS_DELETE,
+        ACCESS_GET,
         grant("limits.>", "counts calls with its replicas"),
         grant("$JS.API.STREAM.INFO.LIMITS", "opens the counters"),
         grant("$JS.API.STREAM.MSG.GET.LIMITS", "reads the counters"),
@@ -131,9 +127,7 @@ const QUERY_API: Permissions = Permissions {
         PARTITION_GET,
         LANE_INFO,
         ACCESS_INFO,
-        ACCESS_CREATE,
-        ACCESS_NEXT,
-        ACCESS_DELETE,
+        ACCESS_GET,
         BUCKET_INFO,
         BUCKET_GET,
         grant("$JS.API.CONSUMER.CREATE.OBJ_artifacts", "reads an artifact's bytes"),

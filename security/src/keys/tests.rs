@@ -69,6 +69,8 @@ async fn one_reading_serves_all_who_miss_a_key() {
 
     // As if the time had passed. The document is the same, and so are the conclusions from it.
     keys.0.asked.lock().unwrap().as_mut().unwrap().at -= COOL_DOWN;
+    assert_eq!(keys.look_again(1).await.generation, 2);
+    assert_eq!(server.fetches.load(Ordering::SeqCst), 2);
     assert_eq!(keys.look_again(2).await.generation, 2);
     assert_eq!(server.fetches.load(Ordering::SeqCst), 3);
 }
@@ -91,6 +93,7 @@ async fn good_keys_outlive_bad_answers() {
     for (status, body) in [
         (StatusCode::INTERNAL_SERVER_ERROR, document("b").into_bytes()),
         (StatusCode::NO_CONTENT, Vec::new()),
+        (StatusCode::ACCEPTED, document("b").into_bytes()),
         (StatusCode::OK, b"<html>".to_vec()),
         (StatusCode::OK, vec![0xff]),
         (StatusCode::OK, Vec::new()),

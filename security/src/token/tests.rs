@@ -190,6 +190,17 @@ async fn changed_keys_make_a_remembered_token_a_stranger() {
     assert!(matches!(issuer.verify(&unknown).await, Err(TokenError::UnknownKey)));
     assert!(matches!(issuer.verify(&token).await, Err(TokenError::Signature)));
     assert!(issuer.verifier.recheck(&principal).is_ok(), "the id is still there");
+    std::fs::write(&path, jwks("another", &pair())).unwrap();
+    let reread = async {
+        let mut looks = tokio::time::interval(std::time::Duration::from_millis(20));
+        let following = tokio::spawn(issuer.verifier.keys.clone().follow());
+        while issuer.verifier.recheck(&principal).is_ok() {
+            looks.tick().await;
+        }
+        following.abort();
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), reread).await.unwrap();
+    assert!(matches!(issuer.verifier.recheck(&principal), Err(TokenError::UnknownKey)));
     std::fs::remove_dir_all(&directory).unwrap();
 }
 

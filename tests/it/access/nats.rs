@@ -36,6 +36,7 @@ const NEVER: [&str; 34] = [
     "$JS.API.CONSUMER.DURABLE.CREATE.EVENTS_00.mine",
     "$JS.API.CONSUMER.PAUSE.EVENTS_00.lane-task",
     "$JS.API.CONSUMER.CREATE.ACCESS",
+    "$JS.API.CONSUMER.CREATE.ACCESS.mine",
     "$JS.API.CONSUMER.CREATE.ACCESS.mine.access.tenant.somebody",
     "$JS.API.INFO",
     "$JS.API.META.LEADER.STEPDOWN",
@@ -94,7 +95,6 @@ fn forbidden(user: User) -> &'static [&'static str] {
             "$JS.API.STREAM.MSG.GET.LIMITS",
         ],
         User::Worker => &[
-            "$JS.API.CONSUMER.CREATE.ACCESS.mine",
             "limits.tenant",
             "projected.tenant",
             "$JS.API.STREAM.INFO.ACCESS",
@@ -109,7 +109,6 @@ fn forbidden(user: User) -> &'static [&'static str] {
             "$JS.API.CONSUMER.MSG.NEXT.EVENTS_00.reader-1",
         ],
         User::Projector => &[
-            "$JS.API.CONSUMER.CREATE.ACCESS.mine",
             "ev.00.tenant.task.call",
             "reply.somebody",
             "limits.tenant",

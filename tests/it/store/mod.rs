@@ -3,4 +3,5 @@
 mod append;
 mod framework;
 mod quota;
+mod revocations;
 mod strangers;

@@ -14,7 +14,7 @@ use super::{
     app_trusting,
     keyring::{Keyring, Signer, claims},
 };
-use crate::app::{Answer, Client, Stack, Tenant, TestApp, send, wait_until};
+use crate::app::{Answer, Client, Sse, Stack, Tenant, TestApp, send, wait_until};
 
 /// An issuer's server: what it answers can be changed, and its requests are counted.
 struct JwksServer {
@@ -93,10 +93,14 @@ async fn a_file_is_followed_without_a_restart() {
         assert_eq!(ask(&client, token).await.status, 200, "the last good keys are kept");
     }
 
-    // The old token has been verified before, and is remembered.
+    // The old token has been verified before, and is remembered, and a stream is open under it.
+    let opened = client.anonymous(Method::GET, "/v1/events").bearer_auth(&by_old).send().await.unwrap();
+    let mut stream = Sse::new(opened);
+    stream.frame().await.unwrap();
     std::fs::write(&path, json!({"keys": [key(&new, "new")]}).to_string()).unwrap();
     wait_until("the old key is gone", async || ask(&client, &by_old).await.status == 401).await;
     assert_eq!(ask(&client, &by_new).await.status, 200);
+    assert_eq!(stream.event().await.unwrap().name(), "unauthorized");
 }
 
 #[tokio::test]
