@@ -2,4 +2,5 @@
 
 mod append;
 mod framework;
+mod read_since;
 mod strangers;
