@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use toolgate_command_api::Refusals;
-use toolgate_events::{Envelope, Event, LimitPolicy, RefusalEvent, TenantId};
+use toolgate_events::{CallId, Envelope, Event, LimitPolicy, RefusalEvent, TenantId};
 use toolgate_security::{Input, Policy};
 use toolgate_store::{Clock, Log};
 
@@ -62,7 +62,9 @@ async fn a_denial_is_on_record_with_everything_it_was_decided_from() {
     assert_eq!((frame.name(), frame.position()), ("tool_call_denied", 1));
     assert_eq!(frame.json()["data"], row["data"]);
     // It is no call, whoever asks for it.
-    let path = format!("/v1/tool-calls/{}", row["aggregate_id"].as_str().unwrap());
+    let id: CallId = row["aggregate_id"].as_str().unwrap().parse().unwrap();
+    assert_eq!(app.stack.log().await.locate(admin.tenant.id(), id).await.unwrap(), None);
+    let path = format!("/v1/tool-calls/{id}");
     admin.get(&path).await.problem(404, "not-found");
     admin.get(&format!("{path}/events")).await.problem(404, "not-found");
     admin.post(&format!("{path}/cancel")).await.problem(404, "not-found");

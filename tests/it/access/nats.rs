@@ -9,7 +9,7 @@ use toolgate_store::{Artifacts, Clock, Expect, Grant, Log, LogOptions, Login, Tl
 use crate::app::{PARTITIONS, RawNats, Stack, Tenant, request};
 
 /// What no role may publish to.
-const NEVER: [&str; 34] = [
+const NEVER: [&str; 35] = [
     "$JS.API.STREAM.CREATE.MINE",
     "$JS.API.STREAM.UPDATE.EVENTS_00",
     "$JS.API.STREAM.DELETE.EVENTS_00",

@@ -3,5 +3,6 @@
 mod append;
 mod framework;
 mod quota;
+mod read_since;
 mod revocations;
 mod strangers;
