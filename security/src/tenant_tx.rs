@@ -3,7 +3,19 @@ use std::ops::{Deref, DerefMut};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use toolgate_events::TenantId;
 
-/// Connections of the reader role. Without a tenant it sees no rows, and the only way to a connection is [`TenantTx::begin`].
+/// Connections of the reader role. Without a tenant it sees no rows, and the only way to a connection is [`TenantTx::begin`]:
+///
+/// ```compile_fail
+/// async fn ask(pool: &toolgate_security::ReadPool) {
+///     let _ = sqlx::query("select 1").execute(pool).await;
+/// }
+/// ```
+///
+/// ```
+/// async fn ask(tx: &mut toolgate_security::TenantTx) {
+///     let _ = sqlx::query("select 1").execute(&mut **tx).await;
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ReadPool(PgPool);
 

@@ -13,15 +13,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Raw(pub String);
 
-/// Sends bytes as they are, on a connection of their own. Where `ends` is true, nothing more can come from this side.
-pub async fn send_raw(url: &str, bytes: &[u8], ends: bool) -> Raw {
+/// Sends bytes as they are, on a connection of their own. This side stays open: a server that meets its end gives up what it was about
+/// to do, and an attack would look refused.
+pub async fn send_raw(url: &str, bytes: &[u8]) -> Raw {
     let mut stream = TcpStream::connect(url.trim_start_matches("http://")).await.unwrap();
     let mut answer = Vec::new();
     let talk = async {
         // A server that has seen enough hangs up in the middle; what it answered before counts.
-        if stream.write_all(bytes).await.is_ok() && ends {
-            drop(stream.shutdown().await);
-        }
+        drop(stream.write_all(bytes).await);
         let mut chunk = [0; 16 * 1024];
         while let Ok(length @ 1..) = stream.read(&mut chunk).await {
             answer.extend_from_slice(&chunk[..length]);

@@ -137,7 +137,7 @@ async fn ask(client: &Client, verb: &str, path: &str, token: Option<&str>, body:
 /// Checks status and form of an answer.
 fn check(answer: &Answer, verb: &str, status: u16, allow: &[&str], what: &str) {
     assert_eq!(answer.status, status, "{what}: {}", answer.text());
-    assert_eq!(answer.header("x-request-id").is_empty(), false, "{what}: no request id");
+    assert!(!answer.header("x-request-id").is_empty(), "{what}: no request id");
     if status < 400 {
         return;
     }
