@@ -13,9 +13,7 @@ use toolgate_events::{
     Authorization, CallId, CallOptions, CallView, ToolCallRequested, canonical,
     tools::{self, Contract},
 };
-use toolgate_security::{
-    Accepts, Admitted, Authenticated, FieldError, Principal, Problem, ProblemKind, RequestContext, StrictJson, media,
-};
+use toolgate_security::{Accepts, Admitted, FieldError, Principal, Problem, ProblemKind, RequestContext, StrictJson, media};
 use utoipa::ToSchema;
 
 use super::{idempotency_key, own_token, prefer, view};
@@ -89,7 +87,6 @@ pub struct Options {
 )]
 pub async fn handler(
     State(state): State<crate::State>,
-    Authenticated(principal): Authenticated,
     admitted: Admitted,
     context: RequestContext,
     accepts: Result<Accepts<media::ApplicationJson>, Problem>,
@@ -97,8 +94,8 @@ pub async fn handler(
     StrictJson(body): StrictJson<Body>,
 ) -> Result<Response, Problem> {
     let began = Instant::now();
-    let contract = contract_for(&state, &principal, &body.tool)?;
-    let answer = accept(&state, &principal, &admitted, context, accepts, &headers, body, contract).await;
+    let contract = contract_for(&state, admitted.principal(), &body.tool)?;
+    let answer = accept(&state, &admitted, context, accepts, &headers, body, contract).await;
     let outcome = match &answer {
         Ok(response) if response.status() == StatusCode::OK => "finished",
         Ok(_) => "accepted",
@@ -111,7 +108,6 @@ pub async fn handler(
 
 async fn accept(
     state: &crate::State,
-    principal: &Principal,
     admitted: &Admitted,
     context: RequestContext,
     accepts: Result<Accepts<media::ApplicationJson>, Problem>,
@@ -119,6 +115,7 @@ async fn accept(
     body: Body,
     contract: &'static Contract,
 ) -> Result<Response, Problem> {
+    let principal = admitted.principal();
     let decision = state.authorize(principal, Some(contract.name), &permission(contract.name))?;
     accepts?;
     admitted.for_tool(contract.name).await?;

@@ -146,6 +146,11 @@ struct Command {
 }
 
 impl Admitted {
+    /// Who sent it.
+    pub fn principal(&self) -> &Principal {
+        &self.0.principal
+    }
+
     /// Counts the command against the limit of its tool, if it has one. Only once the principal is known to be allowed to call it.
     ///
     /// # Errors
