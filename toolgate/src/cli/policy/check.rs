@@ -116,7 +116,7 @@ mod tests {
             "tenant 6f9619ff-8b86-5d01-b42d-00cf4fc964ff role agent: 0 allowed, 0 denied, in place of the general role",
             "tenant 6f9619ff-8b86-5d01-b42d-00cf4fc964ff role own: 0 allowed, 1 denied, of its own",
         ];
-        assert_eq!(text(|policy, output| describe(policy, output)), expected);
+        assert_eq!(text(describe), expected);
     }
 
     #[test]
