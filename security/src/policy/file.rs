@@ -160,6 +160,14 @@ mod tests {
     }
 
     #[test]
+    fn the_operators_page_shows_a_policy() {
+        let page = include_str!("../../../docs/security/policy.md");
+        let example = page.split_once("```toml\n").and_then(|(_, rest)| rest.split_once("```")).unwrap().0;
+        let policy = Policy::parse(example).unwrap();
+        assert_eq!((policy.roles().len(), policy.tenants().len(), policy.deny().len()), (2, 1, 1));
+    }
+
+    #[test]
     fn the_version_is_the_hash_of_the_bytes() {
         let policy = Policy::parse("version = 1\n[roles]\n").unwrap();
         // printf 'version = 1\n[roles]\n' | sha256sum

@@ -1,5 +1,7 @@
 use std::{collections::HashMap, path::PathBuf, sync::OnceLock};
 
+use chrono::DateTime;
+use futures::StreamExt;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{Connection, PgConnection};
 use toolgate::{
@@ -7,6 +9,7 @@ use toolgate::{
     migrations,
     services::{Connections, DATABASE, EphemeralOptions, PostgresRole, Progress, Services},
 };
+use toolgate_events::{CallSubject, Lane};
 use toolgate_store::{Log, LogOptions, TlsFiles, User};
 
 use super::services::Shared;
@@ -95,6 +98,18 @@ impl Stack {
                 let event = log.event_at(state.partition, sequence).await.unwrap();
                 count += u64::from(event.is_some_and(|event| event.event_type == event_type));
             }
+        }
+        count
+    }
+
+    /// The same without refusals, which are on record but no calls.
+    pub async fn call_events_in_log(&self) -> usize {
+        let log = self.log().await;
+        let mut count = 0;
+        for partition in log.all_partitions() {
+            let messages: Vec<_> = log.read_since(partition, None, DateTime::UNIX_EPOCH).await.unwrap().collect().await;
+            let is_call = |subject: &str| CallSubject::parse(subject).unwrap().lane != Lane::refusal();
+            count += messages.into_iter().filter(|message| is_call(&message.as_ref().unwrap().subject)).count();
         }
         count
     }

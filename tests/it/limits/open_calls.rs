@@ -57,7 +57,7 @@ async fn what_is_not_projected_yet_counts_as_open() {
     let client = admin(&stack, &api);
     fill(&client).await;
     assert_eq!(admin(&stack, &api).call("k", &task()).await.status, 202);
-    assert_eq!(stack.events_in_log().await, 4);
+    assert_eq!(stack.call_events_in_log().await, 4);
 }
 
 #[tokio::test]
@@ -79,5 +79,5 @@ async fn a_replica_that_starts_hears_of_open_calls_with_the_first_that_is_projec
     })
     .await;
     refused.problem(429, "rate-limited");
-    assert!(stack.events_in_log().await <= 6, "no more than the cap on top of what was open");
+    assert!(stack.call_events_in_log().await <= 6, "no more than the cap on top of what was open");
 }

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::app::{Answer, Stack, Tenant, TestApp, send, task, task_titled};
+use crate::app::{Answer, Stack, Tenant, TestApp, eventually, send, task, task_titled};
 
 const SEARCH: &str = r#"{"tool":"knowledge.search","arguments":{"query":"x"}}"#;
 
@@ -101,14 +101,18 @@ async fn a_tool_has_a_limit_of_its_own_on_top() {
 }
 
 #[tokio::test]
-async fn a_refused_command_leaves_nothing_behind() {
+async fn a_refused_command_leaves_one_event_that_says_so_and_nothing_else() {
     let app = TestApp::start_with(|settings| settings.rate_limit_per_minute = 1).await;
     let client = app.client(Tenant::new(), "admin");
     client.post("/v1/tool-calls").await.problem(415, "unsupported-media-type");
     for number in 0..5 {
         assert_limited(&client.call(&format!("k{number}"), &task()).await, "tenant");
     }
-    crate::routes::assert_nothing_happened(&app).await;
+    let row = eventually("the refusal is on record", async || client.audit().await.into_iter().next()).await;
+    let said = json!({"policy": "tenant", "limit": 1, "window_seconds": 60, "principal": "tester", "refused": 1});
+    assert_eq!((row["event_type"].as_str(), &row["data"]), (Some("rate_limit_exceeded"), &said));
+    assert_eq!(app.stack.call_events_in_log().await, 0);
+    assert_eq!(app.stack.count("select count(*) from tool_call").await, 0);
 }
 
 #[tokio::test]

@@ -36,12 +36,13 @@ fn decide(policy: &Policy, tenant: Uuid, roles: &[&str], token: &[&str], permiss
     (verdict.is_allowed(), verdict.to_string())
 }
 
+/// Tenant, roles, what the token grants, what is asked, whether it is allowed, and by which rule.
+type Case = (Uuid, &'static [&'static str], &'static [&'static str], &'static str, bool, &'static str);
+
 #[test]
 fn the_first_rule_that_covers_the_permission_decides_and_denials_come_first() {
     let policy = Policy::parse(POLICY).unwrap();
     let tenant = format!("tenant {ACME}");
-    /// Tenant, roles, the token's own permissions, what is asked, and the verdict.
-    type Case = (Uuid, &'static [&'static str], &'static [&'static str], &'static str, bool, &'static str);
     let cases: [Case; 25] = [
         (OTHER, &["agent"], &[], "tool.task.create:invoke", true, "role agent: tool.*.*:invoke"),
         (OTHER, &["agent"], &[], "tool_call:read", true, "role agent: tool_call:read"),
