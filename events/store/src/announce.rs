@@ -38,7 +38,14 @@ const CALL_ID: &str = "call-id";
 const STREAM_SEQUENCE: &str = "stream-sequence";
 const OPEN_CALLS: &str = "open-calls";
 
-type Waiting = Arc<Mutex<HashMap<CallId, broadcast::Sender<AnnouncedOutcome>>>>;
+type Waiting = Arc<Mutex<HashMap<CallId, Queue>>>;
+
+/// Everybody who waits for one call's outcome.
+struct Queue {
+    sender: broadcast::Sender<AnnouncedOutcome>,
+    /// How many. The channel's own count still holds those that are just leaving.
+    places: usize,
+}
 
 /// An outcome as a worker announces it: already in the log.
 #[derive(Clone, Debug)]
@@ -88,7 +95,7 @@ impl Replies {
                 let call: Option<CallId> = header(CALL_ID).and_then(|call| call.parse().ok());
                 let stream_sequence = header(STREAM_SEQUENCE).and_then(|sequence| sequence.parse().ok());
                 let (Some(call), Some(stream_sequence)) = (call, stream_sequence) else { continue };
-                let sender = lock(&senders).get(&call).cloned();
+                let sender = lock(&senders).get(&call).map(|queue| queue.sender.clone());
                 if let Some(sender) = sender {
                     // No receiver left means nobody waits any more.
                     let _gone = sender.send(AnnouncedOutcome { stream_sequence, envelope: message.payload });
@@ -105,8 +112,9 @@ impl Replies {
     /// Takes a place in the queue. To miss nothing, take it before the call is appended.
     pub fn wait_for(&self, call: CallId) -> WaitForReply {
         let mut waiting = lock(&self.waiting);
-        let sender = waiting.entry(call).or_insert_with(|| broadcast::channel(1).0);
-        WaitForReply { call, waiting: Arc::clone(&self.waiting), receiver: sender.subscribe() }
+        let queue = waiting.entry(call).or_insert_with(|| Queue { sender: broadcast::channel(1).0, places: 0 });
+        queue.places += 1;
+        WaitForReply { call, waiting: Arc::clone(&self.waiting), receiver: queue.sender.subscribe() }
     }
 }
 
@@ -127,8 +135,11 @@ impl WaitForReply {
 impl Drop for WaitForReply {
     fn drop(&mut self) {
         let mut waiting = lock(&self.waiting);
-        if waiting.get(&self.call).is_some_and(|sender| sender.receiver_count() <= 1) {
-            waiting.remove(&self.call);
+        if let Some(queue) = waiting.get_mut(&self.call) {
+            queue.places -= 1;
+            if queue.places == 0 {
+                waiting.remove(&self.call);
+            }
         }
     }
 }

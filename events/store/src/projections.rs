@@ -19,7 +19,14 @@ use crate::{Log, LogError, Projected, announce::lock};
 
 const RESUBSCRIBE_DELAY: Duration = Duration::from_secs(1);
 
-type Followed = Arc<Mutex<HashMap<TenantId, watch::Sender<Option<Projected>>>>>;
+type Followed = Arc<Mutex<HashMap<TenantId, Followers>>>;
+
+/// Everybody in the process who follows one tenant.
+struct Followers {
+    sender: watch::Sender<Option<Projected>>,
+    /// How many. The channel's own count still holds those that are just leaving.
+    count: usize,
+}
 
 /// The announcements, shared by everybody in the process who waits for one.
 #[derive(Clone)]
@@ -56,7 +63,9 @@ impl Announcements {
     /// A tenant's announcements from now on. To miss nothing, follow before looking.
     pub fn follow(&self, tenant: TenantId) -> Following {
         let mut followed = lock(&self.followed);
-        let newest = followed.entry(tenant).or_insert_with(|| watch::channel(None).0).subscribe();
+        let followers = followed.entry(tenant).or_insert_with(|| Followers { sender: watch::channel(None).0, count: 0 });
+        followers.count += 1;
+        let newest = followers.sender.subscribe();
         Following { tenant, followed: Arc::clone(&self.followed), newest }
     }
 }
@@ -83,8 +92,11 @@ impl Following {
 impl Drop for Following {
     fn drop(&mut self) {
         let mut followed = lock(&self.followed);
-        if followed.get(&self.tenant).is_some_and(|sender| sender.receiver_count() <= 1) {
-            followed.remove(&self.tenant);
+        if let Some(followers) = followed.get_mut(&self.tenant) {
+            followers.count -= 1;
+            if followers.count == 0 {
+                followed.remove(&self.tenant);
+            }
         }
     }
 }
@@ -105,8 +117,8 @@ async fn announce(followed: &Followed, announced: impl Stream<Item = Projected>,
     let mut announced = pin!(announced);
     while let Some(projected) = announced.next().await {
         observer(projected);
-        if let Some(sender) = lock(followed).get(&projected.tenant) {
-            sender.send_if_modified(|newest| {
+        if let Some(followers) = lock(followed).get(&projected.tenant) {
+            followers.sender.send_if_modified(|newest| {
                 let is_news = newest.is_none_or(|newest| projected.position > newest.position);
                 if is_news {
                     *newest = Some(projected);
