@@ -16,6 +16,7 @@ mod redact;
 mod request_context;
 mod revocations;
 mod server;
+mod tenant_share;
 mod tenant_tx;
 mod token;
 mod wire;

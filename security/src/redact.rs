@@ -60,6 +60,8 @@ impl Redactor {
     /// long enough to be a token.
     pub fn learn_url(&self, url: &str) {
         let Ok(url) = Url::parse(url) else { return };
+        // PostgreSQL's URLs may carry it there too.
+        url.query_pairs().filter(|(name, _)| name == "password").for_each(|(_, password)| self.learn(&password));
         let secret = match url.password() {
             Some(password) => password,
             None => url.username(),
@@ -276,6 +278,7 @@ mod tests {
             redactor.redact(text).into_owned()
         };
         assert_eq!(learnt("postgres://u:a%40b%2Fcdefg@h/d", "a@b/cdefg a%40b%2Fcdefg"), "[redacted] [redacted]");
+        assert_eq!(learnt("postgres://u@h/d?sslmode=require&password=a%40bcdefgh", "a@bcdefgh"), REDACTED);
         assert_eq!(learnt("nats://0123456789abcdef@h", "0123456789abcdef"), REDACTED);
         assert_eq!(learnt("nats://0123456789abcde@h", "0123456789abcde"), "0123456789abcde");
         assert_eq!(learnt("postgres://toolgate:toolgate@h/d", "toolgate"), "toolgate");

@@ -1,7 +1,13 @@
-use std::ops::{Deref, DerefMut};
+use std::{
+    ops::{Deref, DerefMut},
+    time::Duration,
+};
 
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use tokio::time::timeout;
 use toolgate_events::TenantId;
+
+use crate::tenant_share::{Share, Shares};
 
 /// Connections of the reader role. Without a tenant it sees no rows, and the only way to a connection is [`TenantTx::begin`]:
 ///
@@ -16,12 +22,19 @@ use toolgate_events::TenantId;
 ///     let _ = sqlx::query("select 1").execute(&mut **tx).await;
 /// }
 /// ```
+///
+/// A tenant holds at most half of the connections at once: its slow queries leave the others some.
 #[derive(Clone, Debug)]
-pub struct ReadPool(PgPool);
+pub struct ReadPool {
+    pool: PgPool,
+    shares: Shares,
+    patience: Duration,
+}
 
 impl ReadPool {
     pub fn new(pool: PgPool) -> Self {
-        Self(pool)
+        let (connections, patience) = (pool.options().get_max_connections(), pool.options().get_acquire_timeout());
+        Self { pool, shares: Shares::new(usize::try_from(connections / 2).unwrap_or(usize::MAX)), patience }
     }
 
     /// How far every projection is, as (projection, partition, stream sequence): no tenant's data, so no tenant is needed.
@@ -29,21 +42,26 @@ impl ReadPool {
     /// # Errors
     /// Whatever the database says.
     pub async fn projection_checkpoints(&self) -> Result<Vec<(String, i32, i64)>, sqlx::Error> {
-        sqlx::query_as("select projection, partition, stream_sequence from projection_checkpoint").fetch_all(&self.0).await
+        sqlx::query_as("select projection, partition, stream_sequence from projection_checkpoint").fetch_all(&self.pool).await
     }
 }
 
 /// A read-only transaction that sees one tenant's rows: row-level security does the rest. Dropping it ends it.
 #[derive(Debug)]
-pub struct TenantTx(Transaction<'static, Postgres>);
+pub struct TenantTx {
+    transaction: Transaction<'static, Postgres>,
+    /// After the transaction, so that the connection is back before the next one may have it.
+    _share: Share,
+}
 
 impl TenantTx {
     /// # Errors
-    /// Whatever the database says, a pool that stays exhausted included.
+    /// Whatever the database says; [`sqlx::Error::PoolTimedOut`] also when the tenant's share of the pool stays taken.
     pub async fn begin(pool: &ReadPool, tenant: TenantId) -> Result<Self, sqlx::Error> {
         // One round trip; the id is a uuid and so cannot carry SQL. Readers wait for no flush.
         let begin = format!("begin transaction read only; select set_tenant('{}')", tenant.0);
-        Ok(Self(pool.0.begin_with(begin).await?))
+        let share = timeout(pool.patience, pool.shares.take(tenant)).await.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        Ok(Self { transaction: pool.pool.begin_with(begin).await?, _share: share })
     }
 
     /// Ends the transaction now, so that the next user of the connection need not.
@@ -51,7 +69,7 @@ impl TenantTx {
     /// # Errors
     /// Whatever the database says.
     pub async fn end(self) -> Result<(), sqlx::Error> {
-        self.0.commit().await
+        self.transaction.commit().await
     }
 }
 
@@ -59,12 +77,12 @@ impl Deref for TenantTx {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self.0
+        &self.transaction
     }
 }
 
 impl DerefMut for TenantTx {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.0
+        &mut self.transaction
     }
 }

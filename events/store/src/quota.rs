@@ -6,7 +6,6 @@ use async_nats::{
     HeaderMap,
     jetstream::{
         self,
-        context::PublishErrorKind,
         message::PublishMessage,
         stream::{Config, DiscardPolicy, LastRawMessageErrorKind, RetentionPolicy, StorageType},
     },
@@ -15,7 +14,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 use toolgate_events::TenantId;
 
-use crate::{Log, LogError};
+use crate::Log;
 
 const STREAM: &str = "LIMITS";
 /// The header that makes a publish an addition (NATS ADR-49).
@@ -43,8 +42,6 @@ pub enum CounterError {
     Refused(String),
     #[error("the broker's answer is no count: {0:?}")]
     NoCount(Option<String>),
-    #[error(transparent)]
-    Log(#[from] LogError),
 }
 
 /// The counters. They are on the broker's disk, so a restart of it forgets nothing; it costs a lease a sync, and a command none.
@@ -52,12 +49,9 @@ pub enum CounterError {
 pub struct Counters(Log);
 
 impl Counters {
-    /// # Errors
-    /// [`LogError::Stream`]
-    pub async fn open(log: &Log) -> Result<Self, LogError> {
-        let counters = Self(log.clone());
-        counters.create().await?;
-        Ok(counters)
+    /// The counters beside a log.
+    pub fn of(log: &Log) -> Self {
+        Self(log.clone())
     }
 
     /// Adds to a counter, or takes away from it, and answers with what it holds now. A counter that does not exist holds 0.
@@ -65,17 +59,7 @@ impl Counters {
     /// # Errors
     /// [`CounterError`]; the counter may have been changed all the same.
     pub async fn add(&self, name: CounterName<'_>, number: i64) -> Result<u64, CounterError> {
-        let adding = async {
-            match self.publish(name, number).await {
-                // Somebody deleted the stream, and with it every counter.
-                Err(error) if error.kind() == PublishErrorKind::StreamNotFound => {
-                    self.create().await?;
-                    self.publish(name, number).await.map_err(refused)
-                }
-                added => added.map_err(refused),
-            }
-        };
-        let value = timeout(PATIENCE, adding).await.map_err(|_| CounterError::Late)??;
+        let value = timeout(PATIENCE, self.publish(name, number)).await.map_err(|_| CounterError::Late)?.map_err(refused)?;
         count(value)
     }
 
@@ -95,9 +79,6 @@ impl Counters {
             Ok(message) => count(serde_json::from_slice(&message.payload).ok().map(|Value { val }| val)),
             Err(error) => match error.kind() {
                 LastRawMessageErrorKind::NoMessageFound => Ok(0),
-                LastRawMessageErrorKind::JetStream(error) if error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND => {
-                    Ok(0)
-                }
                 _ => Err(refused(error)),
             },
         }
@@ -109,11 +90,6 @@ impl Counters {
         let message = PublishMessage::build().headers(headers);
         let ack = self.0.context.send_publish(name.subject(), message).await?.await?;
         Ok(ack.value)
-    }
-
-    async fn create(&self) -> Result<(), LogError> {
-        let created = self.0.context.get_or_create_stream(config()).await;
-        created.map(drop).map_err(|source| LogError::Stream { stream: STREAM.to_owned(), source })
     }
 }
 

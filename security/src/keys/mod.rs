@@ -19,7 +19,7 @@ use futures::{
 };
 use prometheus_client::registry::Registry;
 use sha2::{Digest, Sha256};
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 pub(crate) use self::jwks::MAX_KEY_ID_LENGTH;
 pub use self::{
@@ -33,6 +33,8 @@ use self::{
 
 /// Tokens that name unknown keys cause one reading within this time, however many they are.
 const COOL_DOWN: Duration = Duration::from_secs(10);
+/// Requests that wait for such a reading at the most; the others are judged by the keys there are.
+const MAX_WAITERS: usize = 64;
 /// After a reading that failed, the next one comes this soon.
 const RETRY: Duration = Duration::from_secs(10);
 /// The same while there are no keys at all.
@@ -48,6 +50,8 @@ struct Inner {
     /// Held while the source is read.
     last_read: tokio::sync::Mutex<LastRead>,
     asked: Mutex<Option<Asked>>,
+    /// For those who wait for a reading that an unknown key has caused.
+    waiters: Semaphore,
     metrics: Metrics,
 }
 
@@ -87,6 +91,7 @@ impl Keys {
             current: RwLock::default(),
             last_read: tokio::sync::Mutex::default(),
             asked: Mutex::default(),
+            waiters: Semaphore::new(MAX_WAITERS),
             metrics: Metrics::register(registry),
         }));
         match keys.0.load().await {
@@ -125,7 +130,10 @@ impl Keys {
         if current.generation != seen || matches!(self.0.reader, Reader::Fixed(_)) {
             return current;
         }
-        self.reading().await;
+        let reading = self.reading();
+        // Whoever waits holds a place among the requests under way, and anybody can name an unknown key.
+        let Ok(_waits) = self.0.waiters.try_acquire() else { return current };
+        reading.await;
         self.current()
     }
 

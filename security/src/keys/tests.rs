@@ -87,6 +87,22 @@ async fn a_reading_goes_on_when_its_caller_has_gone() {
 }
 
 #[tokio::test]
+async fn only_so_many_wait_for_a_reading() {
+    let server = Server::start().await;
+    let keys = server.keys("/jwks.json").await;
+    let waiting = keys.0.waiters.try_acquire_many(63).unwrap();
+    // The last place: its holder waits.
+    assert!(futures::FutureExt::now_or_never(keys.look_again(1)).is_none());
+    let all = keys.0.waiters.try_acquire().unwrap();
+    let judged = futures::FutureExt::now_or_never(keys.look_again(1)).expect("nobody waits beyond that");
+    assert_eq!(judged.generation, 1);
+    drop((waiting, all));
+    server.answer(StatusCode::OK, document("b"));
+    keys.0.asked.lock().unwrap().take();
+    assert_eq!(keys.look_again(1).await.generation, 2);
+}
+
+#[tokio::test]
 async fn good_keys_outlive_bad_answers() {
     let server = Server::start().await;
     let keys = server.keys("/jwks.json").await;

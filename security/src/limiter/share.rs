@@ -129,7 +129,8 @@ impl Share {
         }
         let before = total.saturating_sub(wanted);
         let granted = self.allowed(now).saturating_sub(before).min(wanted);
-        self.total = before + granted;
+        // Another replica may have added more than there was, and be about to return it: nobody keeps more than is allowed.
+        self.total = (before + granted).min(self.allowed(now));
         self.permits += granted;
         if granted == 0 {
             self.close(now);

@@ -8,5 +8,3 @@ mod health;
 mod tasks;
 mod tool_calls;
 mod tools;
-
-pub use tool_calls::assert_nothing_happened;

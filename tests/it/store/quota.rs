@@ -12,7 +12,7 @@ fn name(tenant: Tenant, tool: Option<&str>, window: u64) -> CounterName<'_> {
 #[tokio::test]
 async fn additions_from_several_replicas_are_all_counted_once() {
     let stack = Stack::new().await;
-    let (here, there) = (Counters::open(&stack.log().await).await.unwrap(), Counters::open(&stack.log().await).await.unwrap());
+    let (here, there) = (Counters::of(&stack.log().await), Counters::of(&stack.log().await));
     let tenant = Tenant::new();
     let adding = (0..100).map(|number| {
         let counters = if number % 2 == 0 { &here } else { &there };
@@ -29,7 +29,7 @@ async fn additions_from_several_replicas_are_all_counted_once() {
 #[tokio::test]
 async fn tenants_tools_and_windows_are_counted_apart() {
     let stack = Stack::new().await;
-    let counters = Counters::open(&stack.log().await).await.unwrap();
+    let counters = Counters::of(&stack.log().await);
     let (tenant, other) = (Tenant::new(), Tenant::new());
     let names = [
         name(tenant, None, 1),
@@ -50,7 +50,7 @@ async fn tenants_tools_and_windows_are_counted_apart() {
 #[tokio::test]
 async fn a_broker_that_restarts_has_forgotten_nothing() {
     let (stack, mut services) = Stack::private(false).await;
-    let counters = Counters::open(&stack.log().await).await.unwrap();
+    let counters = Counters::of(&stack.log().await);
     let name = name(Tenant::new(), None, 1);
     assert_eq!(counters.add(name, 5).await.unwrap(), 5);
     let nats = services.nats_mut().unwrap();
@@ -64,13 +64,15 @@ async fn a_broker_that_restarts_has_forgotten_nothing() {
 }
 
 #[tokio::test]
-async fn counters_that_were_deleted_begin_anew() {
+async fn without_its_stream_nothing_is_counted_until_the_log_is_set_up_again() {
     let stack = Stack::new().await;
-    let counters = Counters::open(&stack.log().await).await.unwrap();
+    let counters = Counters::of(&stack.log().await);
     let name = name(Tenant::new(), None, 1);
     assert_eq!(counters.add(name, 5).await.unwrap(), 5);
     publish_raw(&stack.connections.nats, "$JS.API.STREAM.DELETE.LIMITS", b"").await;
-    wait_until("the counters are gone", async || counters.total(name).await.unwrap() == 0).await;
+    wait_until("the counters are gone", async || counters.total(name).await.is_err()).await;
+    assert!(counters.add(name, 1).await.is_err());
+    stack.log().await;
     assert_eq!(counters.add(name, 1).await.unwrap(), 1);
     assert_eq!(counters.total(name).await.unwrap(), 1);
 }

@@ -1,4 +1,4 @@
-//! Nothing of a tenant survives on a pooled connection: every test here has a pool of one.
+//! Nothing of a tenant survives on a pooled connection, and no tenant takes them all.
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 
@@ -143,4 +143,22 @@ async fn a_tenants_transaction_writes_nothing() {
         tasks(&mut tx).await;
         assert!(tx.execute(statement).await.is_err(), "{statement}");
     }
+}
+
+#[tokio::test]
+async fn a_tenant_holds_half_of_the_connections_and_leaves_the_others_some() {
+    let app = TestApp::start().await;
+    let url = app.stack.connections.reader.expose_secret();
+    let patience = Duration::from_millis(300);
+    let pool = PgPoolOptions::new().max_connections(4).acquire_timeout(patience).connect(url).await.unwrap();
+    let reads = ReadPool::new(pool);
+    let (greedy, modest) = (TenantId(Uuid::from_u128(1)), TenantId(Uuid::from_u128(2)));
+    let begin = async |tenant| TenantTx::begin(&reads, tenant).await;
+    let held = [begin(greedy).await.unwrap(), begin(greedy).await.unwrap()];
+    assert!(matches!(begin(greedy).await, Err(sqlx::Error::PoolTimedOut)), "half of them are taken");
+    let others = [begin(modest).await.unwrap(), begin(modest).await.unwrap()];
+    let [first, _second] = held;
+    first.end().await.unwrap();
+    assert!(begin(greedy).await.is_ok());
+    drop(others);
 }

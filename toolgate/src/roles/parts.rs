@@ -55,13 +55,13 @@ impl<'a> Parts<'a> {
         let log = self.log(Role::CommandApi).await?;
         let guard = self.guard(&log, registry).await?;
         let limits = toolgate_command_api::Limits {
-            admission: self.admission(&log, guard.clone()).await?,
+            admission: self.admission(&log, guard.clone()),
             max_open_calls: self.context.settings.max_open_calls,
         };
         Ok(toolgate_command_api::State::open(guard, limits, log, self.clock, registry).await?)
     }
 
-    async fn admission(&self, log: &Log, guard: Guard) -> Result<Admission, Error> {
+    fn admission(&self, log: &Log, guard: Guard) -> Admission {
         let settings = &self.context.settings;
         let limit_of = |(tool, limit): (&String, &u32)| Some((tools::find(tool)?.name, u64::from(*limit)));
         let limits = RateLimits {
@@ -69,8 +69,8 @@ impl<'a> Parts<'a> {
             per_tool: settings.tool_rate_limits.iter().filter_map(limit_of).collect(),
         };
         let clock = self.clock;
-        let limiter = Limiter::new(Arc::new(SharedCounters::open(log).await?), Arc::new(move || clock.now()));
-        Ok(Admission::new(guard, limiter, limits))
+        let limiter = Limiter::new(Arc::new(SharedCounters::of(log)), Arc::new(move || clock.now()));
+        Admission::new(guard, limiter, limits)
     }
 
     pub async fn query_api(&self, registry: &mut Registry) -> Result<toolgate_query_api::State, Error> {

@@ -1,14 +1,14 @@
 use futures::{FutureExt, future::BoxFuture};
 use toolgate_security::{Counted, Quota, QuotaUnavailable};
-use toolgate_store::{CounterName, Counters, Log, LogError};
+use toolgate_store::{CounterName, Counters, Log};
 
 /// The counters of the log's broker, for limits that know nothing of it.
 #[derive(Debug)]
 pub struct SharedCounters(Counters);
 
 impl SharedCounters {
-    pub async fn open(log: &Log) -> Result<Self, LogError> {
-        Counters::open(log).await.map(Self)
+    pub fn of(log: &Log) -> Self {
+        Self(Counters::of(log))
     }
 }
 

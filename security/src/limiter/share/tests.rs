@@ -39,6 +39,21 @@ fn exactly_the_limit_is_admitted_in_a_window() {
 }
 
 #[test]
+fn what_another_replica_adds_for_a_moment_is_not_held_against_the_tenant() {
+    let mut share = known(6_000, 6_000, 0);
+    let now = BEGAN + 6_000;
+    // 600 are allowed; another replica has added 900 and will return 300 or more.
+    assert_eq!(share.wanted(now, CURRENT, 1), Some(9));
+    assert_eq!(share.leased(now, CURRENT, 9, 909), 9);
+    let Take::Refused(standing) = share.take(now) else { panic!("nothing is left at this moment") };
+    assert_eq!((standing.remaining, standing.reset), (0, 1));
+    // Ten milliseconds later one more permit has fallen due.
+    assert_eq!(share.take(now + 10), Take::Lease);
+    assert_eq!(share.wanted(now + 10, CURRENT, 1), Some(1));
+    assert_eq!(share.leased(now + 10, CURRENT, 1, 601), 0);
+}
+
+#[test]
 fn the_window_before_weighs_as_much_as_is_left_of_it() {
     // (previous, milliseconds into the window, admitted of 100)
     for (previous, elapsed, admitted) in [

@@ -7,5 +7,3 @@ mod post;
 mod post_refused;
 mod post_tokens;
 mod post_unavailable;
-
-pub use post_refused::assert_nothing_happened;
