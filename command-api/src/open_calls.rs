@@ -22,6 +22,8 @@ const MAX_GROUPS: usize = 1_024;
 /// through, whose own announcement tells; as long as it tells of a full house the next silence is twice as long.
 const FIRST_SILENCE: Duration = Duration::from_secs(5);
 const LAST_SILENCE: Duration = Duration::from_secs(60);
+/// How old a doubt is when an announcement settles it: one that comes sooner may be about what is before it in the log.
+const DOUBT: Duration = Duration::from_secs(5);
 
 /// The open calls of every tenant.
 #[derive(Clone)]
@@ -30,7 +32,7 @@ pub struct OpenCalls {
     tenants: Cache<TenantId, Arc<Mutex<Tenant>>>,
 }
 
-/// Room for one call. Dropping it gives the room back, unless the call was appended.
+/// Room for one call. Dropping it gives the room back, unless the call was appended, or may have been.
 pub struct Room {
     tenant: Arc<Mutex<Tenant>>,
 }
@@ -46,6 +48,9 @@ struct Tenant {
     grain: u64,
     /// Appends under way.
     pending: u64,
+    /// Calls that may be in the log, and since when that is not known of the last of them.
+    doubtful: u64,
+    doubted: Instant,
     heard: Instant,
     silence: Duration,
 }
@@ -90,6 +95,14 @@ impl Room {
     pub fn appended(self, stream_sequence: u64) {
         lock(&self.tenant).appended(stream_sequence);
     }
+
+    /// The log did not say whether it has the call: it counts as open until an announcement must know of it. Where none comes, the
+    /// call that is let through after a silence brings one.
+    pub fn in_doubt(self, now: Instant) {
+        let mut tenant = lock(&self.tenant);
+        tenant.doubtful += 1;
+        tenant.doubted = now;
+    }
 }
 
 impl Drop for Room {
@@ -100,12 +113,22 @@ impl Drop for Room {
 
 impl Tenant {
     fn new(now: Instant) -> Self {
-        Self { announced: 0, projected: 0, appended: Vec::new(), grain: 1, pending: 0, heard: now, silence: FIRST_SILENCE }
+        Self {
+            announced: 0,
+            projected: 0,
+            appended: Vec::new(),
+            grain: 1,
+            pending: 0,
+            doubtful: 0,
+            doubted: now,
+            heard: now,
+            silence: FIRST_SILENCE,
+        }
     }
 
     fn open(&self) -> u64 {
         let appended: u64 = self.appended.iter().map(|group| group.calls).sum();
-        self.announced.saturating_add(appended).saturating_add(self.pending)
+        self.announced.saturating_add(appended).saturating_add(self.pending).saturating_add(self.doubtful)
     }
 
     fn take(&mut self, most: u64, now: Instant) -> bool {
@@ -146,6 +169,9 @@ impl Tenant {
         self.appended.retain(|group| group.last > stream_sequence);
         if self.appended.is_empty() {
             self.grain = 1;
+        }
+        if now.duration_since(self.doubted) >= DOUBT {
+            self.doubtful = 0;
         }
         self.heard = now;
         if open < most {
@@ -246,6 +272,32 @@ mod tests {
         calls.projected(projected(0, 1_000), at(1_000));
         calls.projected(projected(1, 1_001), at(1_001));
         assert!(calls.take(TENANT, at(1_006)).is_some(), "it was heard that there was room: short silences again");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_may_be_in_the_log_counts_until_an_announcement_must_know_of_it() {
+        let (calls, began) = (OpenCalls::new(2), Instant::now());
+        for seconds in [0, 1] {
+            calls.take(TENANT, began).unwrap().in_doubt(began + Duration::from_secs(seconds));
+        }
+        let settled = began + Duration::from_secs(1) + DOUBT;
+        let before = settled - Duration::from_millis(1);
+        calls.projected(projected(0, 1), before);
+        assert!(calls.take(TENANT, before).is_none(), "it may be about what came before");
+        calls.projected(projected(1, 2), settled);
+        let _room = calls.take(TENANT, settled).unwrap();
+        assert!(calls.take(TENANT, settled).is_none(), "one is announced, one is under way");
+    }
+
+    #[tokio::test]
+    async fn after_a_silence_one_call_settles_the_doubts() {
+        let (calls, began) = (OpenCalls::new(1), Instant::now());
+        calls.take(TENANT, began).unwrap().in_doubt(began);
+        let heard = began + FIRST_SILENCE;
+        calls.take(TENANT, heard).unwrap().appended(1);
+        assert!(calls.take(TENANT, heard).is_none());
+        calls.projected(projected(0, 1), heard);
+        assert!(calls.take(TENANT, heard).is_some());
     }
 
     #[test]

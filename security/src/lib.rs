@@ -36,8 +36,8 @@ pub use keys::{KeySource, Keys, ReadError};
 pub use limiter::{Counted, Limiter, Now, Quota, QuotaUnavailable};
 pub use paths::paths_of;
 pub use policy::{
-    Decision, Denied, Effect, Input, Policies, Policy, PolicyError, PolicyFileError, RolePolicy, Rule, RuleSource, TenantPolicy,
-    Verdict, is_concrete,
+    Decision, Denied, DeniedAll, Effect, Input, Policies, Policy, PolicyError, PolicyFileError, RolePolicy, Rule, RuleSource,
+    TenantPolicy, Verdict, is_concrete,
 };
 pub use principal::Principal;
 pub use problem::{FieldError, Problem, ProblemDocument, ProblemKind};

@@ -4,7 +4,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use toolgate_events::{
     CallId, CallSubject, Envelope, Event, TenantId, ToolCall, ToolCallRequested, TraceContext, tool_call::Command,
 };
-use toolgate_store::{AppendError, Expect, WaitForReply};
+use toolgate_store::{AppendError, Expect, ReplyTo, WaitForReply};
+use tracing::Instrument;
 
 use super::{APPEND_PATIENCE, CallState, Error};
 use crate::{State, open_calls::Room};
@@ -83,19 +84,40 @@ async fn append(
     let mut call = ToolCall::default();
     let event = call.decide(Command::Request(request.clone()))?;
     let envelope = Envelope::seal(&event, subject.tenant_id, subject.call_id, 1, stamp)?;
-    let reply_to = waits.then(|| state.replies.reply_to());
-    let began = Instant::now();
-    let appended = state.log.append(subject, &envelope, Expect::NOTHING, reply_to, APPEND_PATIENCE).await;
-    state.metrics.append(began.elapsed());
-    match appended {
-        Ok(sequence) => {
-            room.appended(sequence);
-            toolgate_store::crash::point("command-api.appended");
+    let reply_to = waits.then(|| state.replies.reply_to().clone());
+    // A task of its own, because a caller that hangs up must not leave a call in the log that is not counted.
+    let appending = append_and_count(state.clone(), subject.clone(), envelope, reply_to, room);
+    match tokio::spawn(appending.in_current_span()).await.unwrap_or(Err(AppendError::Unknown)) {
+        Ok(()) => {
             call.evolve(event);
             Ok(Accepted { state: CallState { call, requested_at, finished_at: None }, replayed: false, position: None })
         }
         Err(AppendError::Conflict) => Ok(existing(state, subject, request).await?.ok_or(AppendError::Conflict)?),
         Err(error) => Err(error.into()),
+    }
+}
+
+async fn append_and_count(
+    state: State,
+    subject: CallSubject,
+    envelope: Envelope,
+    reply_to: Option<ReplyTo>,
+    room: Room,
+) -> Result<(), AppendError> {
+    let began = Instant::now();
+    let appended = state.log.append(&subject, &envelope, Expect::NOTHING, reply_to.as_ref(), APPEND_PATIENCE).await;
+    state.metrics.append(began.elapsed());
+    match appended {
+        Ok(sequence) => {
+            room.appended(sequence);
+            toolgate_store::crash::point("command-api.appended");
+            Ok(())
+        }
+        Err(AppendError::Unknown) => {
+            room.in_doubt(Instant::now());
+            Err(AppendError::Unknown)
+        }
+        Err(error) => Err(error),
     }
 }
 

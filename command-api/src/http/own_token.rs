@@ -1,11 +1,16 @@
 //! An agent must not be talked into sending its own token somewhere: what it asks for is recorded, and may go outside.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, header};
 use serde_json::{Map, Value};
-use toolgate_security::{FieldError, Problem, SecretForms};
+use toolgate_security::{FieldError, Problem, SecretForms, json_pointer};
+
+/// Places listed at the most; more would help nobody.
+const MAX_FOUND: usize = 32;
 
 /// # Errors
-/// 400 at every place that holds the bearer token of the request itself, in plain, percent-encoded or within base64.
+/// 400 at the first places that hold the bearer token of the request itself, in plain, percent-encoded or within base64.
 pub fn refuse(
     headers: &HeaderMap,
     arguments: &Map<String, Value>,
@@ -13,13 +18,13 @@ pub fn refuse(
 ) -> Result<(), Problem> {
     let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let Some((_, token)) = value.and_then(|value| value.split_once(' ')) else { return Ok(()) };
-    let mut search = Search { token, forms: None, found: Vec::new() };
+    let mut search = Search { token, forms: None, path: vec![Segment::Name("arguments")], found: Vec::new() };
     for (pointer, text) in others {
         if text.is_some_and(|text| search.is_in(text)) {
             search.found.push((*pointer).to_owned());
         }
     }
-    search.members("/arguments", arguments);
+    search.members(arguments);
     if search.found.is_empty() {
         return Ok(());
     }
@@ -30,37 +35,70 @@ pub fn refuse(
 struct Search<'a> {
     token: &'a str,
     forms: Option<SecretForms>,
+    /// Where the search is. A pointer is made of it only where something is found: every one of them repeats the names above.
+    path: Vec<Segment<'a>>,
     found: Vec<String>,
 }
 
-impl Search<'_> {
+#[derive(Clone, Copy)]
+enum Segment<'a> {
+    Name(&'a str),
+    Index(usize),
+}
+
+impl<'a> Search<'a> {
     fn is_in(&mut self, text: &str) -> bool {
         // No form of it is shorter, and hardly any argument as long: most requests cost nothing.
         text.len() >= self.token.len() && self.forms.get_or_insert_with(|| SecretForms::of(self.token)).are_in(text)
     }
 
-    fn value(&mut self, pointer: &str, value: &Value) {
+    fn value(&mut self, segment: Segment<'a>, value: &'a Value) {
+        self.path.push(segment);
         match value {
-            Value::String(text) if self.is_in(text) => self.found.push(pointer.to_owned()),
+            Value::String(text) if self.is_in(text) => self.is_found(),
             Value::Array(items) => {
                 for (index, item) in items.iter().enumerate() {
-                    self.value(&format!("{pointer}/{index}"), item);
+                    if self.has_enough() {
+                        break;
+                    }
+                    self.value(Segment::Index(index), item);
                 }
             }
-            Value::Object(members) => self.members(pointer, members),
+            Value::Object(members) => self.members(members),
             _ => {}
+        }
+        self.path.pop();
+    }
+
+    fn members(&mut self, members: &'a Map<String, Value>) {
+        for (name, value) in members {
+            if self.has_enough() {
+                break;
+            }
+            if self.is_in(name) {
+                // The pointer to the member itself would repeat its name.
+                self.is_found();
+            } else {
+                self.value(Segment::Name(name), value);
+            }
         }
     }
 
-    fn members(&mut self, pointer: &str, members: &Map<String, Value>) {
-        for (name, value) in members {
-            if self.is_in(name) {
-                // The pointer to the member itself would repeat its name.
-                self.found.push(pointer.to_owned());
-            } else {
-                // RFC 6901, section 3.
-                self.value(&format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1")), value);
-            }
+    fn is_found(&mut self) {
+        let names: Vec<_> = self.path.iter().map(Segment::name).collect();
+        self.found.push(json_pointer(names.iter().map(AsRef::as_ref)));
+    }
+
+    fn has_enough(&self) -> bool {
+        self.found.len() >= MAX_FOUND
+    }
+}
+
+impl<'a> Segment<'a> {
+    fn name(&self) -> Cow<'a, str> {
+        match self {
+            Self::Name(name) => Cow::Borrowed(name),
+            Self::Index(index) => Cow::Owned(index.to_string()),
         }
     }
 }
@@ -99,5 +137,29 @@ mod tests {
         let other = TOKEN.replace("c2ln", "c2lm");
         assert!(pointers(json!({"a": other, "b": &TOKEN[1..], "c": {"d": [null, true, 1.5]}}), Some("k")).is_empty());
         assert!(refuse(&HeaderMap::new(), &Map::new(), &[]).is_ok());
+    }
+
+    #[test]
+    fn the_list_ends_at_its_limit_exactly() {
+        for (count, listed) in [(MAX_FOUND - 1, MAX_FOUND - 1), (MAX_FOUND, MAX_FOUND), (MAX_FOUND + 1, MAX_FOUND)] {
+            let names: Map<_, _> = (0..count).map(|number| (format!("{number}{TOKEN}"), json!(1))).collect();
+            assert_eq!(pointers(json!({"a": vec![TOKEN; count]}), None).len(), listed, "{count}");
+            assert_eq!(pointers(Value::Object(names), None).len(), listed, "{count}");
+            assert_eq!(pointers(json!({"a": vec![TOKEN; count]}), Some(TOKEN)).len(), (count + 1).min(MAX_FOUND), "{count}");
+        }
+    }
+
+    #[test]
+    fn a_long_name_is_repeated_nowhere() {
+        let name = "k".repeat(128 * 1024);
+        assert_eq!(pointers(json!({&name: vec![TOKEN; 500]}), None), vec!["/arguments"; MAX_FOUND]);
+        assert_eq!(pointers(json!({"a": {&name: [{"b": TOKEN}]}}), None), ["/arguments/a"]);
+    }
+
+    #[test]
+    fn a_long_name_above_many_values_costs_no_more_than_its_length() {
+        // A pointer for each value would be eight terabytes in all: that test would not end.
+        let name = "k".repeat(8 * 1024 * 1024);
+        assert!(pointers(json!({name: vec![0; 1024 * 1024]}), None).is_empty());
     }
 }

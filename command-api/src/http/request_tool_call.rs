@@ -13,7 +13,9 @@ use toolgate_events::{
     Authorization, CallId, CallOptions, CallView, ToolCallRequested, canonical,
     tools::{self, Contract},
 };
-use toolgate_security::{Accepts, Admitted, FieldError, Principal, Problem, ProblemKind, RequestContext, StrictJson, media};
+use toolgate_security::{
+    Accepts, Admitted, DeniedAll, FieldError, Principal, Problem, ProblemKind, RequestContext, StrictJson, media,
+};
 use utoipa::ToSchema;
 
 use super::{idempotency_key, own_token, prefer, view};
@@ -177,12 +179,13 @@ fn contract_for(state: &crate::State, principal: &Principal, tool: &str) -> Resu
     if let Some(contract) = tools::find(tool) {
         return Ok(contract);
     }
-    let may_call_any = tools::all().iter().any(|contract| state.guard.allows(principal, &permission(contract.name)));
-    if may_call_any {
-        Err(Problem::new(ProblemKind::NotFound, "there is no tool of that name; GET /v1/tools lists them"))
-    } else {
-        state.refusals.denied_any_tool(principal, state.guard.policies.current().version());
-        Err(Problem::new(ProblemKind::Forbidden, "this token allows no tool call"))
+    let permissions = tools::all().iter().map(|contract| permission(contract.name));
+    match state.guard.policies.decide_any(principal, permissions) {
+        Ok(()) => Err(Problem::new(ProblemKind::NotFound, "there is no tool of that name; GET /v1/tools lists them")),
+        Err(DeniedAll { policy_version }) => {
+            state.refusals.denied_any_tool(principal, &policy_version);
+            Err(Problem::new(ProblemKind::Forbidden, "this token allows no tool call"))
+        }
     }
 }
 

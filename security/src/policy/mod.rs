@@ -14,7 +14,7 @@ use toolgate_events::TenantId;
 pub use decide::{Effect, Input, Rule, RuleSource, Verdict};
 pub use file::PolicyError;
 pub use permission::is_concrete;
-pub use record::{Decision, Denied};
+pub use record::{Decision, Denied, DeniedAll};
 pub use source::{Policies, PolicyFileError};
 
 /// Roles and what they permit. Its version is the hash of the file's bytes, so that a recorded decision names the exact policy.

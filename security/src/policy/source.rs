@@ -60,6 +60,13 @@ impl Policies {
         Arc::clone(&self.0.borrow())
     }
 
+    /// A policy that whoever holds the sender replaces.
+    #[cfg(test)]
+    pub(super) fn changing(policy: Arc<Policy>) -> (watch::Sender<Arc<Policy>>, Self) {
+        let (sender, receiver) = watch::channel(policy);
+        (sender, Self(receiver))
+    }
+
     /// Waits until the policy is another one than when this handle last waited.
     #[cfg(test)]
     async fn changed(&mut self) {

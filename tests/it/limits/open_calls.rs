@@ -1,6 +1,13 @@
 //! Calls of one tenant that have no outcome.
 
-use crate::app::{Child, Client, Role, Stack, Tenant, Token, eventually, send, task, task_titled, wait_until};
+use secrecy::ExposeSecret;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use toolgate_store::User;
+
+use crate::app::{Child, Client, Proxy, Role, Stack, Tenant, Token, eventually, send, task, task_titled, wait_until};
 
 async fn command_api_for_three(stack: &Stack) -> Child {
     Child::start(stack, Role::CommandApi, &[("TOOLGATE_MAX_OPEN_CALLS", "3")]).await
@@ -80,4 +87,65 @@ async fn a_replica_that_starts_hears_of_open_calls_with_the_first_that_is_projec
     .await;
     refused.problem(429, "rate-limited");
     assert!(stack.call_events_in_log().await <= 6, "no more than the cap on top of what was open");
+}
+
+/// An API for three open calls that hears of the log only what the proxy lets through, and a caller who has one call open.
+async fn behind_a_proxy(stack: &Stack) -> (Child, Proxy, Client) {
+    let proxy = Proxy::before(&stack.connections.nats_roles[&User::CommandApi]).await;
+    let variables = [
+        ("TOOLGATE_MAX_OPEN_CALLS", "3"),
+        ("NATS_URL_COMMAND_API", proxy.url.expose_secret()),
+        // The caller's own, and one more.
+        ("TOOLGATE_MAX_CONNECTIONS", "2"),
+    ];
+    let api = Child::start(stack, Role::CommandApi, &variables).await;
+    let client = admin(stack, &api);
+    assert_eq!(client.call("k1", &task()).await.status, 202);
+    (api, proxy, client)
+}
+
+#[tokio::test]
+async fn a_caller_who_hangs_up_during_the_append_has_a_call_open_all_the_same() {
+    let stack = Stack::new().await;
+    let (api, proxy, client) = behind_a_proxy(&stack).await;
+    proxy.withhold_answers();
+    let address = api.url().replace("http://", "");
+    let mut hanging = TcpStream::connect(&address).await.unwrap();
+    let body = task().to_string();
+    let head = format!(
+        "POST /v1/tool-calls HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nIdempotency-Key: k2\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        client.token,
+        body.len(),
+    );
+    hanging.write_all((head + &body).as_bytes()).await.unwrap();
+    wait_until("the call is in the log", async || stack.call_events_in_log().await == 2).await;
+    drop(hanging);
+    // There is a connection for this one as soon as the API has noticed.
+    let mut next = TcpStream::connect(&address).await.unwrap();
+    next.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    next.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    proxy.release_answers();
+    assert_eq!(client.call("k3", &task()).await.status, 202);
+    client.call("k4", &task()).await.problem(429, "rate-limited");
+    assert_eq!(client.call("k2", &task()).await.header("idempotency-replayed"), "true");
+    assert_eq!(stack.call_events_in_log().await, 3);
+}
+
+#[tokio::test]
+async fn a_call_of_which_the_log_did_not_tell_counts_as_open() {
+    let stack = Stack::new().await;
+    let (_api, proxy, client) = behind_a_proxy(&stack).await;
+    proxy.withhold_answers();
+    client.call("k2", &task()).await.problem(503, "unavailable");
+    assert_eq!(stack.call_events_in_log().await, 2);
+    proxy.release_answers();
+    // Until it hears from the log again, the API serves nobody.
+    wait_until("the log answers again", async || client.call("k1", &task()).await.status == 202).await;
+    assert_eq!(client.call("k3", &task()).await.status, 202);
+    assert_eq!(client.call("k4", &task()).await.status, 202, "one that is let through after a silence");
+    client.call("k5", &task()).await.problem(429, "rate-limited");
+    assert_eq!(stack.call_events_in_log().await, 4);
 }
