@@ -41,7 +41,7 @@ impl Standing {
         Self { principal, permission, guard: guard.clone(), expiry, rechecks: interval(RECHECK) }
     }
 
-    /// Returns when it is lost. What is due is checked at once, so that asking before each part of an answer is enough.
+    /// Returns when it is lost, a second late at the most.
     pub(crate) async fn lost(&mut self) -> Lost {
         loop {
             tokio::select! {
@@ -52,7 +52,11 @@ impl Standing {
         }
     }
 
-    fn check(&self) -> Result<(), Lost> {
+    /// Whether it is lost already, but for the token's end.
+    ///
+    /// # Errors
+    /// [`Lost`]
+    pub(crate) fn check(&self) -> Result<(), Lost> {
         match self.guard.verifier.recheck(&self.principal) {
             Ok(()) if self.guard.allows(&self.principal, self.permission) => Ok(()),
             Ok(()) => Err(Lost::Denied),

@@ -127,6 +127,7 @@ impl Export {
 
     async fn next_lines(&mut self) -> Result<Option<Bytes>, Cut> {
         let Some(stretch) = self.left else { return Ok(None) };
+        self.standing.check()?;
         let (rows, has_more) = tokio::select! {
             biased;
             lost = self.standing.lost() => return Err(lost.into()),
