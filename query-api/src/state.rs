@@ -4,7 +4,7 @@ use axum::extract::FromRef;
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
-use toolgate_security::{Guard, ReadPool};
+use toolgate_security::{Guard, Places, ReadPool};
 use toolgate_store::{Announcements, Artifacts, Log};
 
 use crate::{Error, Health, cursor::CursorKey, stream::Feeds};
@@ -19,6 +19,8 @@ pub struct State {
     pub(crate) cursors: Arc<CursorKey>,
     pub(crate) announcements: Announcements,
     pub(crate) feeds: Feeds,
+    /// Event streams and exports each hold one until they end.
+    pub(crate) streams: Places,
     pub(crate) sse_clients: Gauge,
     pub(crate) closed: CancellationToken,
     health: Health,
@@ -31,12 +33,14 @@ pub struct Options {
     pub cursor_secret: SecretString,
     /// How long a partition's checkpoint may stand still, while its log is ahead, before the service is not ready.
     pub stalled_after: Duration,
+    /// Connections that the listener takes; event streams and exports may have three quarters of them, one tenant's a quarter.
+    pub max_connections: usize,
 }
 
 impl Options {
     /// Ten seconds of patience with the projection.
-    pub fn new(cursor_secret: SecretString) -> Self {
-        Self { cursor_secret, stalled_after: Duration::from_secs(10) }
+    pub fn new(cursor_secret: SecretString, max_connections: usize) -> Self {
+        Self { cursor_secret, stalled_after: Duration::from_secs(10), max_connections }
     }
 }
 
@@ -62,6 +66,7 @@ impl State {
             cursors: Arc::new(CursorKey::derive(&options.cursor_secret)),
             feeds: Feeds::new(pool.clone(), announcements.clone()),
             announcements,
+            streams: Places::for_streams(options.max_connections),
             sse_clients,
             closed: CancellationToken::new(),
             health,

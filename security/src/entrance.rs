@@ -123,7 +123,8 @@ impl Entrance {
         let (routes, document) = api.split_for_parts();
         let document = Arc::new(describe(document));
         // What watches over the process is answered however busy it is.
-        let routes = routes.layer(middleware::from_fn_with_state(Places::new(limits.max_concurrent_requests), hold_a_place));
+        let routes =
+            routes.layer(middleware::from_fn_with_state(Places::for_requests(limits.max_concurrent_requests), hold_a_place));
         let mut public =
             routes.route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(move || ready(readiness.clone())));
         if let Some(jwks) = jwks {

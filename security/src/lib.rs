@@ -25,7 +25,7 @@ use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter, metrics::family::Family, registry::Registry};
 
-pub use admission::{Admission, Admitted, OnRefused, RateLimits, Refused, admit_commands};
+pub use admission::{Admission, Admitted, OnRefused, Place, Places, RateLimits, Refused, admit_commands};
 pub use egress::{
     AllowList, Egress, EgressError, EgressLimits, EgressRequest, EgressResponse, Networks, Resolver, Rule as EgressRule,
     SystemResolver,
@@ -45,7 +45,7 @@ pub use redact::{Redactor, SecretForms, redact_credentials};
 pub use request_context::{RequestContext, request_context};
 pub use revocations::{FRESH_FOR, Revocations, TenantAccess, TokenDigest};
 pub use tenant_tx::{ReadPool, TenantTx};
-pub use token::{TokenError, TokenVerifier};
+pub use token::{LEEWAY, TokenError, TokenVerifier};
 
 /// Everything an entrance needs to decide whether to open.
 #[derive(Clone, Debug)]

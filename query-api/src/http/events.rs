@@ -56,6 +56,7 @@ pub(crate) async fn subscribe_events(
         session_id: parameters.session_id,
         event_type: parameters.r#type,
     };
+    let place = state.streams.take_for(principal.tenant_id)?;
 
     let mut tx = TenantTx::begin(&state.pool, principal.tenant_id).await.map_err(Error::from)?;
     let newest = positions::newest(&mut tx).await?;
@@ -66,7 +67,7 @@ pub(crate) async fn subscribe_events(
         Some(asked) => (asked, Resume::Exact),
     };
     let client = Client::after(&state, principal.tenant_id, filter, position);
-    Ok(frames(&state, principal, client, resume))
+    Ok(frames(&state, principal, place, client, resume))
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Error> {

@@ -12,6 +12,8 @@ const COLUMNS: &str = "a.position, a.stream_sequence, a.event_id, a.event_type, 
 
 /// Bytes of `data` in one page at the most, unless its first row alone has more.
 const MAX_DATA: usize = 8 * 1024 * 1024;
+/// The same for a page of an event stream, of which there are many.
+const MAX_STREAMED_DATA: usize = 1024 * 1024;
 
 /// Which rows of the audit trail; the default is all.
 #[derive(Clone, Debug, Default)]
@@ -57,16 +59,7 @@ pub(crate) async fn page(
     push_filter(&mut query, filter, stretch);
     // One more, to see whether it exists.
     push_limit(&mut query, limit + 1);
-    let mut rows = query.build().fetch(&mut **tx);
-    let (mut page, mut size) = (Vec::new(), 0);
-    while let Some(row) = rows.try_next().await? {
-        size += row.try_get_raw("data")?.as_bytes().map_err(sqlx::Error::Decode)?.len();
-        if page.len() == limit || (size > MAX_DATA && !page.is_empty()) {
-            return Ok((page, true));
-        }
-        page.push(audit_row(&row)?);
-    }
-    Ok((page, false))
+    collect(query, tx, Bounds { rows: limit, data: MAX_DATA }, audit_row).await
 }
 
 /// Every event of one call, ascending. A refusal is no call.
@@ -84,7 +77,7 @@ pub(crate) async fn streamed_page(
     session_id: Option<&str>,
     stretch: Stretch,
     limit: usize,
-) -> Result<Vec<StreamedRow>, Error> {
+) -> Result<(Vec<StreamedRow>, bool), Error> {
     // Only the first event of a call says its session; the call's own row says it for all of them.
     let mut query = QueryBuilder::new(format!(
         "select {COLUMNS}, a.traceparent, c.session_id
@@ -95,15 +88,46 @@ pub(crate) async fn streamed_page(
     if let Some(session_id) = session_id {
         query.push(" and c.session_id = ").push_bind(session_id.to_owned());
     }
-    push_limit(&mut query, limit);
-    let rows = query.build().try_map(|row: PgRow| {
-        Ok(StreamedRow {
-            audit: audit_row(&row)?,
-            session_id: row.try_get("session_id")?,
-            traceparent: row.try_get("traceparent")?,
-        })
-    });
-    Ok(rows.fetch_all(&mut **tx).await?)
+    push_limit(&mut query, limit + 1);
+    let streamed_row = |row: &PgRow| {
+        let (session_id, traceparent) = (row.try_get("session_id")?, row.try_get("traceparent")?);
+        Ok(StreamedRow { audit: audit_row(row)?, session_id, traceparent })
+    };
+    collect(query, tx, Bounds { rows: limit, data: MAX_STREAMED_DATA }, streamed_row).await
+}
+
+/// What one page may hold.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    rows: usize,
+    /// Bytes.
+    data: usize,
+}
+
+impl Bounds {
+    /// Whether a page of so many rows is full before a row with which its data comes to so many bytes. The first row always fits.
+    fn are_reached(self, rows: usize, data: usize) -> bool {
+        rows == self.rows || (data > self.data && rows > 0)
+    }
+}
+
+/// The rows that fit, and whether there are more. One row is held besides those of the page.
+async fn collect<T>(
+    mut query: QueryBuilder<'_, Postgres>,
+    tx: &mut TenantTx,
+    bounds: Bounds,
+    convert: impl Fn(&PgRow) -> Result<T, sqlx::Error>,
+) -> Result<(Vec<T>, bool), Error> {
+    let mut rows = query.build().fetch(&mut **tx);
+    let (mut page, mut data) = (Vec::new(), 0);
+    while let Some(row) = rows.try_next().await? {
+        data += row.try_get_raw("data")?.as_bytes().map_err(sqlx::Error::Decode)?.len();
+        if bounds.are_reached(page.len(), data) {
+            return Ok((page, true));
+        }
+        page.push(convert(&row)?);
+    }
+    Ok((page, false))
 }
 
 fn push_filter(query: &mut QueryBuilder<'_, Postgres>, filter: &AuditFilter, stretch: Stretch) {
@@ -150,4 +174,17 @@ fn audit_row(row: &PgRow) -> Result<AuditRow, sqlx::Error> {
         prev_hash: row.try_get("prev_hash")?,
         hash: row.try_get("hash")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_full_by_rows_or_by_bytes_and_never_empty() {
+        let bounds = Bounds { rows: 3, data: 10 };
+        for (rows, data, reached) in [(0, 11, false), (1, 10, false), (1, 11, true), (2, 10, false), (3, 3, true)] {
+            assert_eq!(bounds.are_reached(rows, data), reached, "{rows} rows, {data} bytes");
+        }
+    }
 }

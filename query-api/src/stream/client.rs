@@ -46,6 +46,8 @@ pub(crate) struct Client {
     place: Place,
     /// Up to here the database is read before the feed is listened to.
     watermark: u64,
+    /// Rows to ask for, as many as fitted lately: what is asked for and does not fit is read in vain.
+    rows: usize,
     page: VecDeque<Arc<Rendered>>,
     live: Option<broadcast::Receiver<Arc<Rendered>>>,
     served_at: Instant,
@@ -61,6 +63,7 @@ impl Client {
             filter,
             place: Place(position),
             watermark: position,
+            rows: PAGE,
             page: VecDeque::new(),
             live: None,
             served_at: Instant::now(),
@@ -115,12 +118,16 @@ impl Client {
         let filter =
             AuditFilter { call_id: self.filter.call_id, event_type: self.filter.event_type.clone(), ..AuditFilter::default() };
         let stretch = Stretch { after: self.place.0, up_to: self.watermark };
-        let events = feed::read(&self.pool, self.tenant, &filter, self.filter.session_id.as_deref(), stretch).await?;
-        // A page that is not full has seen everything up to the watermark, filtered or not.
+        let session_id = self.filter.session_id.as_deref();
+        let (events, has_more) = feed::read(&self.pool, self.tenant, &filter, session_id, stretch, self.rows).await?;
+        // Without more, everything up to the watermark has been seen, filtered or not.
         self.place = Place(match events.last() {
-            Some(last) if events.len() == PAGE => last.position,
+            Some(last) if has_more => last.position,
             _ => self.watermark,
         });
+        if has_more {
+            self.rows = (events.len() * 2).min(PAGE);
+        }
         self.page.extend(events.into_iter().map(Arc::new));
         Ok(())
     }

@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// Rows read at once, whether for everybody or for one client's history.
+/// Rows read at once at the most, whether for everybody or for one client's history.
 pub(super) const PAGE: usize = 200;
 /// Events a client may be behind the feed before it falls back on the database, or is dropped.
 const QUEUE: usize = 512;
@@ -66,14 +66,13 @@ impl Feeds {
         let mut following = self.announcements.follow(tenant);
         while !self.ends(tenant, &sender) {
             match self.read(tenant, position).await {
-                Ok(events) => {
-                    let is_full = events.len() == PAGE;
+                Ok((events, has_more)) => {
                     for event in events {
                         position = event.position;
                         // No receiver left: the next round ends the feed.
                         let _gone = sender.send(Arc::new(event));
                     }
-                    if is_full {
+                    if has_more {
                         continue;
                     }
                 }
@@ -93,8 +92,8 @@ impl Feeds {
         is_deserted
     }
 
-    async fn read(&self, tenant: TenantId, after: u64) -> Result<Vec<Rendered>, Error> {
-        read(&self.pool, tenant, &AuditFilter::default(), None, Stretch::after(after)).await
+    async fn read(&self, tenant: TenantId, after: u64) -> Result<(Vec<Rendered>, bool), Error> {
+        read(&self.pool, tenant, &AuditFilter::default(), None, Stretch::after(after), PAGE).await
     }
 
     fn senders(&self) -> std::sync::MutexGuard<'_, HashMap<TenantId, broadcast::Sender<Arc<Rendered>>>> {
@@ -111,19 +110,21 @@ pub(super) async fn newest(pool: &ReadPool, tenant: TenantId) -> Result<u64, Err
     Ok(newest)
 }
 
-/// One page of events.
+/// One page of events, and whether more follow.
 pub(super) async fn read(
     pool: &ReadPool,
     tenant: TenantId,
     filter: &AuditFilter,
     session_id: Option<&str>,
     stretch: Stretch,
-) -> Result<Vec<Rendered>, Error> {
+    limit: usize,
+) -> Result<(Vec<Rendered>, bool), Error> {
     let mut tx = TenantTx::begin(pool, tenant).await?;
-    let rows = audit::streamed_page(&mut tx, filter, session_id, stretch, PAGE).await?;
+    let (rows, has_more) = audit::streamed_page(&mut tx, filter, session_id, stretch, limit).await?;
     tx.end().await?;
     let rendered = rows.into_iter().map(|row| Rendered::new(tenant.0, row)).collect::<Result<_, _>>();
-    rendered.map_err(|error| sqlx::Error::Decode(error.into()).into())
+    let rendered = rendered.map_err(|error| sqlx::Error::Decode(error.into()))?;
+    Ok((rendered, has_more))
 }
 
 impl fmt::Debug for Feeds {

@@ -1,27 +1,23 @@
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::response::{
     IntoResponse, Response,
     sse::{Event, KeepAlive, Sse},
 };
-use chrono::Utc;
+use chrono::TimeDelta;
 use futures::{Stream, stream};
 use http::{HeaderName, HeaderValue};
 use prometheus_client::metrics::gauge::Gauge;
 use serde_json::json;
-use tokio::time::{Instant, Interval, Sleep, interval};
 use tokio_util::sync::CancellationToken;
-use toolgate_security::{Policies, Principal, TokenError, TokenVerifier};
+use toolgate_security::{Place, Principal};
 
-use super::{Client, cloud_event::Rendered};
+use super::{Client, Lost, Standing, cloud_event::Rendered};
 use crate::State;
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// What a client is told to wait before it comes back.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// How often a stream looks whether its token still counts.
-const RECHECK: Duration = Duration::from_secs(1);
 
 /// What precedes the events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,12 +39,9 @@ enum Stage {
 struct Streaming {
     client: Client,
     stage: Stage,
-    expiry: std::pin::Pin<Box<Sleep>>,
-    principal: Arc<Principal>,
-    policies: Policies,
-    verifier: Arc<TokenVerifier>,
-    rechecks: Interval,
+    standing: Standing,
     closed: CancellationToken,
+    _place: Place,
     _counted: Counted,
 }
 
@@ -69,18 +62,13 @@ impl Drop for Counted {
 }
 
 /// The response that serves `client` until its token expires, is revoked, or no longer allows it.
-pub(crate) fn frames(state: &State, principal: Arc<Principal>, client: Client, resume: Resume) -> Response {
-    #[expect(clippy::disallowed_methods, reason = "the end of a token is a time on the clock")]
-    let left = (principal.expires_at - Utc::now()).to_std().unwrap_or_default();
+pub(crate) fn frames(state: &State, principal: Arc<Principal>, place: Place, client: Client, resume: Resume) -> Response {
     let streaming = Streaming {
         client,
         stage: Stage::Greeting(resume),
-        expiry: Box::pin(tokio::time::sleep_until(Instant::now() + left)),
-        principal,
-        policies: state.guard.policies.clone(),
-        verifier: Arc::clone(&state.guard.verifier),
-        rechecks: interval(RECHECK),
+        standing: Standing::new(&state.guard, principal, "event:subscribe", TimeDelta::zero()),
         closed: state.closed.clone(),
+        _place: place,
         _counted: Counted::new(&state.sse_clients),
     };
     // Proxies must not collect frames: https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffering
@@ -118,23 +106,11 @@ impl Streaming {
     }
 
     async fn run(&mut self) -> Option<Event> {
-        // Begun once: a reading that is given up and begun again would forget how long the client has been slow.
-        let mut next = pin!(self.client.next());
-        let next = loop {
-            tokio::select! {
-                biased;
-                () = self.closed.cancelled() => return None,
-                () = &mut self.expiry => break Err("the token has expired"),
-                _ = self.rechecks.tick() => match self.verifier.recheck(&self.principal) {
-                    Ok(()) if self.policies.allows(&self.principal, "event:subscribe") => {}
-                    Ok(()) => break Err("the token no longer allows this"),
-                    // Nothing is known against the token: the client may come back as soon as that can be checked.
-                    Err(TokenError::Unconfirmed) => return None,
-                    Err(TokenError::Suspended) => break Err("the tenant is suspended"),
-                    Err(_) => break Err("the token has been revoked"),
-                },
-                next = &mut next => break Ok(next),
-            }
+        let next = tokio::select! {
+            biased;
+            () = self.closed.cancelled() => return None,
+            lost = self.standing.lost() => Err(lost),
+            next = self.client.next() => Ok(next),
         };
         match next {
             Ok(Ok(event)) => event.map(|event| frame(&event)),
@@ -143,8 +119,10 @@ impl Streaming {
                 tracing::warn!(error = %error, "an event stream ended early");
                 None
             }
-            Err(detail) => {
+            Err(Lost::Unconfirmed) => None,
+            Err(lost) => {
                 self.stage = Stage::Ended;
+                let detail = lost.to_string();
                 Some(Event::default().event("unauthorized").data(json!({"detail": detail}).to_string()))
             }
         }

@@ -7,7 +7,7 @@ use super::{TokenError, members::Members};
 use crate::Principal;
 
 /// How far clocks may be apart.
-const LEEWAY: TimeDelta = TimeDelta::seconds(30);
+pub const LEEWAY: TimeDelta = TimeDelta::seconds(30);
 /// Roles, permissions, and audiences, of one token at the most.
 const MAX_ITEMS: usize = 64;
 /// Characters of a role, a permission, a session id or a token id at the most.

@@ -15,6 +15,7 @@ use moka::sync::Cache;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
+pub use self::claims::LEEWAY;
 use self::{claims::Expected, header::Header, members::Members};
 use crate::{
     Keys, Principal, Revocations,

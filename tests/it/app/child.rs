@@ -147,6 +147,17 @@ impl Child {
         self.process.wait().await.unwrap();
     }
 
+    /// Bytes of memory the process has at the moment.
+    pub fn resident_bytes(&self) -> u64 {
+        let read = |path: String| std::fs::read_to_string(path).unwrap();
+        let leash = self.process.id().unwrap();
+        let children = read(format!("/proc/{leash}/task/{leash}/children"));
+        let statuses = children.split_whitespace().map(|child| read(format!("/proc/{child}/status")));
+        let status = statuses.into_iter().find(|status| status.starts_with("Name:\ttoolgate\n")).unwrap();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        resident.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     /// Asks the process to end.
     pub async fn terminate(&self) {
         let leash = self.process.id().unwrap().to_string();

@@ -12,7 +12,7 @@ use toolgate::{
 use toolgate_events::{CallSubject, Lane};
 use toolgate_store::{Log, LogOptions, TlsFiles, User};
 
-use super::services::Shared;
+use super::{Tenant, services::Shared};
 
 /// Few, so that a test is light; more than one, so that it is honest.
 pub const PARTITIONS: u16 = 4;
@@ -130,6 +130,18 @@ impl Stack {
         let count = sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap();
         connection.close().await.unwrap();
         count
+    }
+
+    /// Gives a tenant without history `count` events, each with so many bytes of data, as if they had been projected.
+    pub async fn insert_large_events(&self, tenant: Tenant, count: i32, bytes: i32) {
+        let insert = "insert into audit_event (tenant_id, position, stream_sequence, event_id, event_type, event_version,
+                 aggregate_type, aggregate_id, aggregate_sequence, actor, occurred_at, correlation_id, data, prev_hash, hash)
+             select $1, n, n, gen_random_uuid(), 'large', 1, 'tool_call', gen_random_uuid(), 1, 'somebody', now(),
+                 gen_random_uuid(), json_build_object('text', repeat('x', $3)), '', ''
+             from generate_series(1, $2) n";
+        let mut connection = self.connect(TableOwner::Superuser).await;
+        sqlx::query(insert).bind(tenant.0).bind(count).bind(bytes).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
     }
 
     /// Checks that there is no event, no row, and no projector that has moved.

@@ -1,4 +1,4 @@
-//! Nobody gets more than their share: of commands, of open calls, of places, of connections, of time.
+//! Nobody gets more than their share: of commands, of open calls, of places, of connections, of streams, of time.
 
 mod connections;
 mod drain;
@@ -7,6 +7,7 @@ mod open_calls;
 mod places;
 mod rate;
 mod replicas;
+mod streams;
 
 use std::time::Instant;
 

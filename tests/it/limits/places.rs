@@ -23,27 +23,27 @@ async fn accepted(stack: &Stack, calls: u64) {
 async fn one_request_more_than_there_are_places_is_503_at_once() {
     let stack = Stack::new().await;
     let api = Child::start(&stack, Role::CommandApi, &[("TOOLGATE_MAX_CONCURRENT_REQUESTS", "4")]).await;
-    let (one, two, three) = (admin(&stack, &api), admin(&stack, &api), admin(&stack, &api));
-    let mut held = vec![hold(&one, "a"), hold(&one, "b"), hold(&two, "a")];
+    let [one, two, three, four, five] = [(); 5].map(|()| admin(&stack, &api));
+    let mut held = vec![hold(&one, "a"), hold(&two, "a"), hold(&three, "a")];
     accepted(&stack, 3).await;
-    assert_eq!(three.call("k1", &task()).await.status, 202, "the last place");
-    held.push(hold(&two, "b"));
+    assert_eq!(five.call("k1", &task()).await.status, 202, "the last place");
+    held.push(hold(&four, "a"));
     accepted(&stack, 5).await;
-    let refused = three.call("k2", &task()).await;
+    let refused = five.call("k2", &task()).await;
     refused.problem(503, "unavailable");
     assert_eq!(refused.header("retry-after"), "1");
     for path in ["/healthz", "/readyz", "/metrics", "/openapi.json"] {
-        assert_eq!(three.get(path).await.status, 200, "{path}");
+        assert_eq!(five.get(path).await.status, 200, "{path}");
     }
     held.pop().unwrap().abort();
-    wait_until("who hangs up gives the place back", async || three.call("k2", &task()).await.status == 202).await;
+    wait_until("who hangs up gives the place back", async || five.call("k2", &task()).await.status == 202).await;
     held.iter().for_each(JoinHandle::abort);
 }
 
 #[tokio::test]
-async fn one_tenant_has_half_of_the_places() {
+async fn one_tenant_has_a_quarter_of_the_places() {
     let stack = Stack::new().await;
-    let api = Child::start(&stack, Role::CommandApi, &[("TOOLGATE_MAX_CONCURRENT_REQUESTS", "6")]).await;
+    let api = Child::start(&stack, Role::CommandApi, &[("TOOLGATE_MAX_CONCURRENT_REQUESTS", "12")]).await;
     let (one, two) = (admin(&stack, &api), admin(&stack, &api));
     let mut held = vec![hold(&one, "a"), hold(&one, "b")];
     accepted(&stack, 2).await;

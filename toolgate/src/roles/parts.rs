@@ -76,7 +76,7 @@ impl<'a> Parts<'a> {
     pub async fn query_api(&self, registry: &mut Registry) -> Result<toolgate_query_api::State, Error> {
         let settings = &self.context.settings;
         let secret = settings.cursor_secret.clone().unwrap_or_else(|| self.clock.new_id().to_string().into());
-        let options = toolgate_query_api::Options::new(secret);
+        let options = toolgate_query_api::Options::new(secret, settings.max_connections);
         let log = self.log(Role::QueryApi).await?;
         let artifacts = Artifacts::open(&log).await?;
         let pool = self.read_pool(true)?;

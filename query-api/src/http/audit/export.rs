@@ -9,7 +9,7 @@ use futures::stream;
 use http::header;
 use serde::Deserialize;
 use toolgate_events::{CallId, TenantId, audit::AuditRow};
-use toolgate_security::{Accepts, Authenticated, Problem, Query, ReadPool, TenantTx, media};
+use toolgate_security::{Accepts, Authenticated, LEEWAY, Place, Problem, Query, ReadPool, TenantTx, media};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -21,6 +21,7 @@ use crate::{
         audit::{self, AuditFilter, Stretch},
         positions,
     },
+    stream::{Lost, Standing},
 };
 
 /// Rows read, and held, at once.
@@ -45,8 +46,8 @@ pub(crate) struct Parameters {
 
 /// The audit trail as NDJSON
 ///
-/// Everything up to the newest row at the time of the request, one row a line. An export that cannot be finished is cut off, so
-/// that no client takes a part for the whole.
+/// Everything up to the newest row at the time of the request, one row a line. An export that cannot be finished, or whose
+/// token is revoked or ends meanwhile, is cut off, so that no client takes a part for the whole.
 #[utoipa::path(
     get,
     path = "/v1/audit/export",
@@ -75,14 +76,27 @@ pub(crate) async fn export_audit(
         from: parameters.from,
         to: parameters.to,
     };
-    let export = Export::begin(state.pool, principal.tenant_id, filter, parameters.after.unwrap_or(0)).await?;
+    let place = state.streams.take_for(principal.tenant_id)?;
+    let tenant = principal.tenant_id;
+    // It ends when the token would not be accepted any more.
+    let standing = Standing::new(&state.guard, principal, "audit:export", LEEWAY);
+    let export = Export::begin(state.pool, tenant, filter, parameters.after.unwrap_or(0), standing, place).await?;
     let lines = stream::try_unfold(export, |mut export| async move {
-        let lines = export.next_lines().await.inspect_err(|error| tracing::warn!(error = %error, "an export was cut off"))?;
-        Ok::<_, Error>(lines.map(|lines| (lines, export)))
+        let lines = export.next_lines().await.inspect_err(|cut| tracing::warn!(error = %cut, "an export was cut off"))?;
+        Ok::<_, Cut>(lines.map(|lines| (lines, export)))
     });
     let headers =
         [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CONTENT_DISPOSITION, r#"attachment; filename="audit.ndjson""#)];
     Ok((headers, Body::from_stream(lines)).into_response())
+}
+
+/// Why an export ends before its end.
+#[derive(Debug, thiserror::Error)]
+enum Cut {
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    #[error(transparent)]
+    Failed(#[from] Error),
 }
 
 /// An export under way: one page in memory, never a transaction across pages.
@@ -92,24 +106,43 @@ struct Export {
     filter: AuditFilter,
     /// What is still to be read; none after the last page.
     left: Option<Stretch>,
+    standing: Standing,
+    _place: Place,
 }
 
 impl Export {
-    async fn begin(pool: ReadPool, tenant: TenantId, filter: AuditFilter, after: u64) -> Result<Self, Error> {
+    async fn begin(
+        pool: ReadPool,
+        tenant: TenantId,
+        filter: AuditFilter,
+        after: u64,
+        standing: Standing,
+        place: Place,
+    ) -> Result<Self, Error> {
         let mut tx = TenantTx::begin(&pool, tenant).await?;
         let up_to = positions::newest(&mut tx).await?;
         tx.end().await?;
-        Ok(Self { pool, tenant, filter, left: Some(Stretch { after, up_to }) })
+        Ok(Self { pool, tenant, filter, left: Some(Stretch { after, up_to }), standing, _place: place })
     }
 
-    async fn next_lines(&mut self) -> Result<Option<Bytes>, Error> {
+    async fn next_lines(&mut self) -> Result<Option<Bytes>, Cut> {
         let Some(stretch) = self.left else { return Ok(None) };
-        let mut tx = TenantTx::begin(&self.pool, self.tenant).await?;
-        let (rows, has_more) = audit::page(&mut tx, &self.filter, stretch, PAGE).await?;
-        tx.end().await?;
+        self.standing.check()?;
+        let (rows, has_more) = tokio::select! {
+            biased;
+            lost = self.standing.lost() => return Err(lost.into()),
+            page = page(&self.pool, self.tenant, &self.filter, stretch) => page?,
+        };
         self.left = rows.last().filter(|_| has_more).map(|last| Stretch { after: last.position, ..stretch });
         Ok(Some(lines(&rows)?))
     }
+}
+
+async fn page(pool: &ReadPool, tenant: TenantId, filter: &AuditFilter, stretch: Stretch) -> Result<(Vec<AuditRow>, bool), Error> {
+    let mut tx = TenantTx::begin(pool, tenant).await?;
+    let page = audit::page(&mut tx, filter, stretch, PAGE).await?;
+    tx.end().await?;
+    Ok(page)
 }
 
 fn lines(rows: &[AuditRow]) -> Result<Bytes, Error> {

@@ -70,6 +70,41 @@ async fn a_revoked_token_is_refused_on_every_replica_in_time() {
 }
 
 #[tokio::test]
+async fn an_export_under_way_is_cut_off_with_its_token() {
+    let app = TestApp::start().await;
+    let tenant = Tenant::new();
+    app.stack.insert_large_events(tenant, 200, 256 * 1024).await;
+    let (client, neighbour) = (app.client(tenant, "admin"), app.client(tenant, "admin"));
+    let export = async |client: &Client| {
+        let response = client.request(reqwest::Method::GET, "/v1/audit/export").send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        response
+    };
+    // Begun and not read: far more is left than fits into the buffers between.
+    let (cut, whole) = (export(&client).await, export(&neighbour).await);
+    toolgate(&app.stack, &["token", "revoke", "--token-file", "-"], &client.token).await;
+    until_all_answer(&[&client], 401).await;
+    let cut = cut.bytes().await;
+    assert!(cut.is_err(), "{:?} bytes look like the whole", cut.map(|bytes| bytes.len()));
+    let whole = whole.text().await.unwrap();
+    assert_eq!(whole.lines().count(), 200, "another token of the same principal");
+}
+
+#[tokio::test]
+async fn an_export_under_way_is_cut_off_when_its_token_ends() {
+    let app = TestApp::start().await;
+    let tenant = Tenant::new();
+    app.stack.insert_large_events(tenant, 200, 256 * 1024).await;
+    // Three seconds before the end of the leeway.
+    let ending = app.client_with(tenant, &Token::of(tenant, "admin").expires_in(-27));
+    let response = ending.request(reqwest::Method::GET, "/v1/audit/export").send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    until_all_answer(&[&ending], 401).await;
+    let cut = response.bytes().await;
+    assert!(cut.is_err(), "{:?} bytes look like the whole", cut.map(|bytes| bytes.len()));
+}
+
+#[tokio::test]
 async fn an_epoch_refuses_a_tenants_tokens_and_lets_new_ones_in() {
     let app = TestApp::start().await;
     let tenant = Tenant::new();

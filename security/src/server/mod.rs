@@ -1,5 +1,7 @@
 //! HTTP over TCP: who may connect, how long a client may take, and how it all ends.
 
+mod answers;
+
 use std::{
     convert::Infallible,
     io,
@@ -12,7 +14,7 @@ use std::{
 };
 
 use axum::{Router, body::Body};
-use http::Request;
+use http::{Request, Version};
 use http_body_util::BodyExt;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -27,6 +29,8 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
+
+use self::answers::Answers;
 
 /// How long requests under way may still take after the shutdown; the process must end before it is killed.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -51,8 +55,8 @@ pub struct ServerLimits {
     pub max_connections: usize,
     /// How long the head of a request may take, and how long a connection may stay idle.
     pub header_timeout: Duration,
-    /// A client that takes nothing of an answer for so long is dropped. Reading has no such limit: who listens to events sends
-    /// nothing.
+    /// A client that takes nothing of an answer for so long is dropped, over HTTP/2 only that answer. Reading has no such limit:
+    /// who listens to events sends nothing.
     pub write_timeout: Duration,
 }
 
@@ -125,23 +129,27 @@ async fn connection(
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.write_timeout));
     let activity = Arc::new(Activity::new());
-    let watched = Arc::clone(&activity);
+    let answers = Arc::new(Answers::new(limits.write_timeout));
+    let (watched, watching) = (Arc::clone(&activity), Arc::clone(&answers));
     let service = tower::service_fn(move |request: Request<_>| {
-        let (busy, routes) = (Busy::new(&watched), routes.clone());
+        let (busy, routes, answers) = (Busy::new(&watched), routes.clone(), Arc::clone(&watching));
         async move {
+            let is_one_of_many = request.version() == Version::HTTP_2;
             let response = routes.oneshot(request).await?;
             // Busy until the last byte of the answer has been handed over.
             Ok::<_, Infallible>(response.map(|body| {
-                Body::new(body.map_err(move |error| {
+                let body = Body::new(body.map_err(move |error| {
                     let _held = &busy;
                     error
-                }))
+                }));
+                if is_one_of_many { answers.watch(body) } else { body }
             }))
         }
     });
     let serving = builder.serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(service));
-    let mut serving = pin!(serving);
+    let (mut serving, mut watch) = (pin!(serving), pin!(answers.cut_off()));
     tokio::select! {
+        never = watch.as_mut() => never,
         ended = serving.as_mut() => return note(ended),
         () = shutdown.cancelled() => {}
         () = activity.idle_for(limits.header_timeout) => {}
@@ -149,6 +157,7 @@ async fn connection(
     serving.as_mut().graceful_shutdown();
     activity.touch();
     tokio::select! {
+        never = watch => never,
         ended = serving.as_mut() => note(ended),
         () = activity.idle_for(GOODBYE) => {}
     }
@@ -211,6 +220,9 @@ impl Drop for Busy {
 }
 
 #[cfg(test)]
+mod slow_clients;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -231,33 +243,6 @@ mod tests {
         assert!(timeout(Duration::ZERO, activity.idle_for(time)).await.is_ok(), "and stays so");
         activity.touch();
         assert!(timeout(Duration::ZERO, activity.idle_for(time)).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn a_client_that_stops_reading_is_dropped() {
-        struct Source(tokio::sync::mpsc::UnboundedSender<()>);
-        impl Drop for Source {
-            fn drop(&mut self) {
-                self.0.send(()).unwrap();
-            }
-        }
-        let (dropped, mut is_dropped) = tokio::sync::mpsc::unbounded_channel();
-        let endless = axum::routing::get(move || async move {
-            let source = Source(dropped);
-            let chunks = futures::stream::repeat_with(move || {
-                let _alive = &source;
-                Ok::<_, Infallible>(bytes::Bytes::from_static(&[b'x'; 64 * 1024]))
-            });
-            Body::from_stream(chunks)
-        });
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let minute = Duration::from_secs(60);
-        let limits = ServerLimits { max_connections: 1, header_timeout: minute, write_timeout: Duration::from_millis(100) };
-        tokio::spawn(serve(listener, Router::new().route("/", endless), limits, CancellationToken::new()));
-        tokio::io::AsyncWriteExt::write_all(&mut client, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-        // The answer's source goes with the connection.
-        assert_eq!(timeout(minute, is_dropped.recv()).await, Ok(Some(())));
     }
 
     #[test]
