@@ -14,4 +14,19 @@ create role toolgate_reader login nosuperuser nobypassrls nocreaterole noreplica
 create role toolgate_projector login nosuperuser nobypassrls nocreaterole noreplication nocreatedb password :'projector_password';
 
 create database toolgate owner toolgate_owner;
+revoke connect, temporary on database postgres from public;
+
+\connect toolgate
+-- Large objects are no table's, so no policy covers them.
+do $$
+declare name regprocedure;
+begin
+    for name in
+        select oid::regprocedure from pg_proc
+        where pronamespace = 'pg_catalog'::regnamespace and (proname like 'lo\_%' or proname in ('loread', 'lowrite'))
+    loop
+        execute format('revoke execute on function %s from public', name);
+    end loop;
+end
+$$;
 SQL

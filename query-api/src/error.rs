@@ -73,9 +73,9 @@ fn is_outage(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed
         | sqlx::Error::BeginFailed => true,
-        // Classes 08, 53 and 57 of PostgreSQL's errors: connection, resources, operator intervention.
+        // Classes of PostgreSQL's errors: connection, login, resources, operator intervention.
         sqlx::Error::Database(error) => {
-            error.code().is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class)))
+            error.code().is_some_and(|code| ["08", "28", "53", "57"].iter().any(|class| code.starts_with(class)))
         }
         _ => false,
     }

@@ -44,6 +44,7 @@ pub use problem::{FieldError, Problem, ProblemDocument, ProblemKind};
 pub use redact::{Redactor, SecretForms, redact_credentials};
 pub use request_context::{RequestContext, request_context};
 pub use revocations::{FRESH_FOR, Revocations, TenantAccess, TokenDigest};
+pub use tenant_share::{Share, Shares};
 pub use tenant_tx::{ReadPool, TenantTx};
 pub use token::{LEEWAY, TokenError, TokenVerifier};
 

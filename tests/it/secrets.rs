@@ -22,10 +22,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use sqlx::Connection;
 use tokio::{net::TcpListener, process::Command};
+use toolgate::services::DataDir;
 use toolgate_security::SecretForms;
 use toolgate_store::User;
 
-use crate::app::{Child, Client, Role, Stack, TableOwner, Tenant, Token, send};
+use crate::app::{Child, Client, Role, Stack, TableOwner, Tenant, Token, eventually, free_port, leashed, send};
 
 const CURSOR_SECRET: &str = "canary-cursor-secret-7f3a";
 /// Credentials that nobody configured: they are known by what they look like.
@@ -330,5 +331,29 @@ async fn services_that_cannot_be_reached(stack: &Stack, haystack: &mut Haystack)
             .unwrap();
         assert!(!status.success(), "{command} was to fail on {database} and {nats}");
         haystack.add("failure", format!("{}{}\n", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)));
+    }
+}
+
+#[tokio::test]
+async fn starting_everything_logs_no_password() {
+    let data = DataDir::temporary().unwrap();
+    let (directory, log) = (data.path().join("up"), data.path().join("log"));
+    let mut command = leashed(env!("CARGO_BIN_EXE_toolgate"));
+    command.args(["up", "--no-demo", "--port", &free_port().to_string(), "--data-dir"]).arg(&directory);
+    let mut up = command.env("RUST_LOG", "debug").stderr(File::create(&log).unwrap()).spawn().unwrap();
+    let environment = eventually("it has prepared the database", async || fs::read_to_string(directory.join("env")).ok()).await;
+    let logged = eventually("it reads", async || {
+        let logged = fs::read_to_string(&log).unwrap();
+        logged.contains("projection_checkpoint").then_some(logged)
+    })
+    .await;
+    drop(up.stdin.take());
+    up.wait().await.unwrap();
+    let urls = environment.lines().filter_map(|line| line.split_once('=')).filter(|(name, _)| name.contains("_URL"));
+    let urls = urls.filter_map(|(_, url)| url.trim_matches('\'').parse::<reqwest::Url>().ok());
+    let passwords: Vec<_> = urls.filter_map(|url| Some(url.password()?.to_owned())).collect();
+    assert!(passwords.len() >= 8, "{}", passwords.len());
+    for password in passwords {
+        assert!(!logged.contains(&password), "a password is in the log");
     }
 }

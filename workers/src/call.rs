@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::Value;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use toolgate_events::{
     CallError, CallSubject, DecodeError, Envelope, Lane, Partition, Status, ToolCall, ToolCallEvent,
@@ -21,6 +20,7 @@ use crate::{
     Environment,
     adapters::{self, Call, ToolError},
     metrics::Metrics,
+    places::Places,
 };
 
 /// How long one append is tried before the worker looks around again.
@@ -68,12 +68,12 @@ struct Held {
 }
 
 /// Handles one delivery, keeping it alive meanwhile. Whatever happens, the message is acknowledged or comes again.
-pub async fn handle(context: &Context, lane: &Lane, running: &Semaphore, delivery: Delivery) {
+pub async fn handle(context: &Context, lane: &Lane, places: &Places, delivery: Delivery) {
     // The first beat is a period away: one that is due at once would still cost the call the timer's next millisecond or two.
     // The broker's patience may be another worker's setting, so a short one is kept in any case.
     let period = (context.ack_wait / 3).min(LONGEST_BEAT);
     let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
-    let mut work = std::pin::pin!(work(context, lane, running, &delivery));
+    let mut work = std::pin::pin!(work(context, lane, places, &delivery));
     let done = loop {
         tokio::select! {
             done = &mut work => break done,
@@ -91,14 +91,14 @@ pub async fn handle(context: &Context, lane: &Lane, running: &Semaphore, deliver
     }
 }
 
-async fn work(context: &Context, lane: &Lane, running: &Semaphore, delivery: &Delivery) -> Result<(), Abandoned> {
+async fn work(context: &Context, lane: &Lane, places: &Places, delivery: &Delivery) -> Result<(), Abandoned> {
     let held = match read(delivery, context.environment.log.partitions()) {
         Ok(Some(held)) => held,
         Ok(None) => return Ok(()),
         Err(reason) => return park(context, lane, delivery, &reason).await,
     };
     // What has not begun when the worker is told to stop is better begun by another.
-    let Some(Ok(_permit)) = context.shutdown.run_until_cancelled(running.acquire()).await else {
+    let Some(_place) = context.shutdown.run_until_cancelled(places.take(held.subject.tenant_id)).await else {
         return Err(Abandoned::Shutdown);
     };
     if delivery.delivered > 1 {

@@ -5,6 +5,7 @@
 mod adapters;
 mod call;
 mod metrics;
+mod places;
 mod runtime;
 
 use std::time::Duration;

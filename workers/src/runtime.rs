@@ -1,7 +1,6 @@
 use std::{fmt, sync::Arc};
 
 use futures::{StreamExt, future, stream::BoxStream};
-use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use toolgate_events::{Lane, ToolCallEvent};
 use toolgate_store::{ConsumeError, Delivery};
@@ -10,6 +9,7 @@ use crate::{
     Environment, Options,
     call::{self, Context},
     metrics::Metrics,
+    places::Places,
 };
 
 /// A process's worker: one stream of calls per lane.
@@ -45,7 +45,7 @@ impl Worker {
         let calls = TaskTracker::new();
         let lanes = self.lanes.into_iter().map(|LaneStream { lane, mut deliveries }| {
             let (context, calls, shutdown) = (Arc::clone(&context), calls.clone(), shutdown.clone());
-            let running = Arc::new(Semaphore::new(self.concurrency));
+            let places = Arc::new(Places::new(self.concurrency));
             async move {
                 while let Some(Some(delivery)) = shutdown.run_until_cancelled(deliveries.next()).await {
                     // Claims and outcomes pass by on the same lane; they are nobody's work.
@@ -54,9 +54,9 @@ impl Worker {
                         continue;
                     }
                     let in_flight = context.metrics.in_flight(lane.as_str());
-                    let (context, running, lane) = (Arc::clone(&context), Arc::clone(&running), lane.clone());
+                    let (context, places, lane) = (Arc::clone(&context), Arc::clone(&places), lane.clone());
                     calls.spawn(async move {
-                        call::handle(&context, &lane, &running, delivery).await;
+                        call::handle(&context, &lane, &places, delivery).await;
                         drop(in_flight);
                     });
                 }

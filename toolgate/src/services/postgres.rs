@@ -9,7 +9,7 @@ use std::{
 
 use secrecy::SecretString;
 use sqlx::{
-    Connection, Executor, PgConnection,
+    ConnectOptions, Connection, Executor, PgConnection,
     postgres::{PgConnectOptions, PgSslMode},
 };
 use tokio::time::{Instant, sleep};
@@ -247,6 +247,8 @@ impl Postgres {
     /// Creates what is missing; repeating it changes nothing.
     async fn prepare(&self) -> Result<(), sqlx::Error> {
         let mut connection = PgConnection::connect_with(&self.connect_options()).await?;
+        // Roles belong in their own database.
+        connection.execute("revoke connect, temporary on database postgres from public").await?;
         for role in [PostgresRole::Owner, PostgresRole::Reader, PostgresRole::Projector] {
             let name = role.login();
             let exists: bool = sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)")
@@ -262,6 +264,8 @@ impl Postgres {
                  password '{password}'"
             );
             connection.execute(statement.as_str()).await?;
+            // A login may change its own settings, and they would last.
+            connection.execute(format!("alter role {name} reset all").as_str()).await?;
         }
         let exists: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
             .bind(DATABASE)
@@ -272,6 +276,9 @@ impl Postgres {
             let statement = format!("create database {DATABASE} owner {owner}");
             connection.execute(statement.as_str()).await?;
         }
+        connection.close().await?;
+        let mut connection = PgConnection::connect_with(&self.connect_options().database(DATABASE)).await?;
+        sqlx::raw_sql(include_str!("lock_down.sql")).execute(&mut connection).await?;
         connection.close().await
     }
 
@@ -284,6 +291,8 @@ impl Postgres {
             .password(&self.secret.derive(login))
             .database("postgres")
             .ssl_mode(PgSslMode::Disable)
+            // These statements hold passwords.
+            .disable_statement_logging()
     }
 
     fn service(&self) -> Service {

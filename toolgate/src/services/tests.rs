@@ -66,6 +66,26 @@ async fn runtime_logins_have_no_way_around_row_level_security() {
 }
 
 #[tokio::test]
+async fn the_logins_have_little_beside_the_tables() {
+    let data = DataDir::temporary().unwrap();
+    let options = PostgresOptions { durable: false, tls: None };
+    let mut postgres = Postgres::start(&data, options.clone(), &Progress::Silent).await.unwrap();
+    let reader = postgres.reader_url();
+    for forbidden in ["select lo_create(0)", "select lo_from_bytea(0, 'x')", "select lo_put(1, 0, 'x')"] {
+        assert!(attempt(&reader, forbidden).await.is_err(), "{forbidden}");
+    }
+    let elsewhere = reader.expose_secret().replace("/toolgate?", "/postgres?");
+    assert!(PgConnection::connect(&elsewhere).await.is_err());
+    // What a login does to itself lasts until the next start.
+    execute(&reader, "alter role toolgate_reader set statement_timeout = 1").await;
+    postgres.stop().await;
+    drop(postgres);
+    let postgres = Postgres::start(&data, options, &Progress::Silent).await.unwrap();
+    let unchanged = "select count(*) from pg_roles where rolname = current_user and rolconfig is null";
+    assert_eq!(count(&postgres.reader_url(), unchanged).await, 1);
+}
+
+#[tokio::test]
 async fn data_outlive_the_handles_and_a_leftover_start_is_repaired() {
     let data = DataDir::temporary().unwrap();
     let options = || PostgresOptions { durable: false, tls: None };
@@ -93,6 +113,11 @@ async fn data_without_their_secret_are_refused_in_one_sentence() {
 
 fn ports(services: &Services) -> (u16, u16) {
     (services.postgres().unwrap().port(), services.nats().unwrap().port())
+}
+
+async fn attempt(url: &SecretString, statements: &str) -> Result<(), sqlx::Error> {
+    let mut connection = PgConnection::connect(url.expose_secret()).await.unwrap();
+    sqlx::raw_sql(statements).execute(&mut connection).await.map(drop)
 }
 
 async fn execute(url: &SecretString, statements: &str) {

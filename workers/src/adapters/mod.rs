@@ -106,9 +106,9 @@ impl From<sqlx::Error> for ToolError {
             sqlx::Error::Database(_) if code.starts_with("22") => {
                 Self::InvalidArguments("the query failed on these arguments".to_owned())
             }
-            // Connections, resources, shutdowns, serialisation; and a table, column or grant that a migration has yet to bring.
+            // Connections, logins, resources, shutdowns, serialisation; and a table, column or grant that a migration has yet to bring.
             sqlx::Error::Database(_)
-                if ["08", "53", "57", "40", "42P01", "42703", "42501"].iter().any(|class| code.starts_with(class)) =>
+                if ["08", "28", "53", "57", "40", "42P01", "42703", "42501"].iter().any(|class| code.starts_with(class)) =>
             {
                 Self::Infrastructure(error.to_string())
             }
