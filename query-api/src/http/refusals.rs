@@ -29,6 +29,7 @@ impl IntoResponses for Refusals {
             ("401", "No token, or one that does not hold"),
             ("403", "The token does not allow this"),
             ("406", "Accept excludes the answer's type"),
+            ("429", "The tenant has too many of these under way; see Retry-After"),
             ("503", "Not available at the moment; see Retry-After"),
         ]
         .into_iter()
