@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 
-use crate::app::{Child, Client, Role, Sse, Stack, Tenant, TestApp, Token, send, wait_until};
+use crate::app::{Answer, Child, Client, Role, Sse, Stack, Tenant, TestApp, Token, send, wait_until};
 
 fn admin(stack: &Stack, api: &Child) -> Client {
     let tenant = Tenant::new();
@@ -16,6 +16,13 @@ async fn open(client: &Client, query: &str) -> Sse {
     stream
 }
 
+/// Asks for a stream that must not be opened.
+async fn refused(client: &Client, path: &str) -> Answer {
+    let response = client.request(Method::GET, path).send().await.unwrap();
+    assert!(!response.status().is_success(), "{response:?}");
+    Answer::of(response).await
+}
+
 #[tokio::test]
 async fn streams_have_three_quarters_of_the_connections_and_a_tenant_a_quarter() {
     let stack = Stack::new().await;
@@ -23,14 +30,14 @@ async fn streams_have_three_quarters_of_the_connections_and_a_tenant_a_quarter()
     let [one, two, three, four] = [(); 4].map(|()| admin(&stack, &api));
     let mut held = vec![open(&one, "").await, open(&one, "").await];
     for path in ["/v1/events", "/v1/audit/export"] {
-        let refused = one.get(path).await;
+        let refused = refused(&one, path).await;
         refused.problem(429, "rate-limited");
         assert_eq!(refused.header("retry-after"), "1");
     }
     held.extend([open(&two, "").await, open(&two, "").await, open(&three, "").await]);
     // The last of all, and one more.
     held.push(open(&four, "").await);
-    let refused = four.get("/v1/events").await;
+    let refused = refused(&four, "/v1/events").await;
     refused.problem(503, "unavailable");
     assert_eq!(refused.header("retry-after"), "1");
     assert_eq!(four.get("/v1/tool-calls").await.status, 200, "a request finds a connection");
