@@ -64,6 +64,18 @@ fn limiter(counters: &Arc<Counters>) -> (Limiter, Arc<AtomicU64>) {
 }
 
 #[tokio::test]
+async fn whoever_has_been_answered_waits_no_more() {
+    let counters = Arc::new(Counters::default());
+    let (limiter, _) = limiter(&counters);
+    // Each asks for a lease of one: a lease for more would mean that those before are still counted as waiting.
+    for admitted in 1..=20 {
+        assert!(limiter.admit(COUNTED, 60).await.is_ok());
+        assert_eq!(counters.holds(COUNTED, 29_000_000), admitted);
+    }
+    assert_eq!(format!("{limiter:?}").split_whitespace().next(), Some("Limiter"));
+}
+
+#[tokio::test]
 async fn one_more_than_the_limit_is_refused() {
     let counters = Arc::new(Counters::default());
     let (limiter, clock) = limiter(&counters);

@@ -28,6 +28,14 @@ fn the_permissions_and_their_table_are_those_of_the_code() {
     assert!(page.contains(&permission_table()), "docs/security/services.md should contain:\n{}", permission_table());
 }
 
+#[test]
+fn the_deployed_database_is_locked_down_like_a_private_one() {
+    let read = |path: &str| fs::read_to_string(repository(path)).unwrap();
+    let own = read("toolgate/src/services/lock_down.sql");
+    let block = &own[own.find("do $$").unwrap()..];
+    assert!(read("deploy/postgres-init.sh").contains(block.trim_end()), "deploy/postgres-init.sh should contain:\n{block}");
+}
+
 #[tokio::test]
 async fn the_deployed_server_gives_each_role_what_it_needs_and_no_more() {
     let data = DataDir::temporary().unwrap();

@@ -103,7 +103,7 @@ enum Error {
     Policy(#[from] toolgate_security::PolicyFileError),
     #[error("the policy does not allow it")]
     Denied,
-    #[error("{0} calls would be decided differently")]
+    #[error("calls that would be decided differently: {0}")]
     DecidesDifferently(u64),
     #[error("cannot read the log: {0}")]
     Reading(#[from] toolgate_store::ConsumeError),
