@@ -204,9 +204,9 @@ async fn no_secret_is_written_down_or_sent_out() {
     // The upstream heard what the caller said to it, and of the gateway nothing but the call's id.
     let seen = upstream.seen.lock().unwrap().clone();
     assert!(seen.contains("the-callers-own-key") && seen.contains("idempotency-key"), "{seen}");
-    for header in
-        ["authorization", "cookie", "traceparent", "x-request-id", "nats-", "ce-", "forwarded", &tenant.0.to_string(), "tester"]
-    {
+    // A quotation mark begins a header's name; what stands in an identifier by chance is none.
+    let names = ["authorization", "cookie", "traceparent", "x-request-id", "\"nats-", "\"ce-", "forwarded"];
+    for header in names.into_iter().chain([tenant.0.to_string().as_str(), "tester"]) {
         assert!(!seen.to_lowercase().contains(header), "{header}: {seen}");
     }
     let mut outside = Haystack::default();
