@@ -14,6 +14,7 @@ use std::sync::Arc;
 use axum::middleware;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
+use toolgate_events::Catalog;
 use toolgate_security::{Admission, Decision, Guard, Principal, Problem, Refused, admit_commands};
 use toolgate_store::{Announcements, Clock, Log, LogError, Replies};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -29,6 +30,7 @@ pub struct State {
     admission: Admission,
     open_calls: OpenCalls,
     log: Log,
+    catalog: Catalog,
     clock: Clock,
     replies: Arc<Replies>,
     announcements: Announcements,
@@ -48,7 +50,14 @@ pub struct Limits {
 impl State {
     /// # Errors
     /// When the subscription for outcomes cannot be made.
-    pub async fn open(guard: Guard, limits: Limits, log: Log, clock: Clock, registry: &mut Registry) -> Result<Self, LogError> {
+    pub async fn open(
+        guard: Guard,
+        limits: Limits,
+        log: Log,
+        catalog: Catalog,
+        clock: Clock,
+        registry: &mut Registry,
+    ) -> Result<Self, LogError> {
         let Limits { admission, max_open_calls } = limits;
         let replies = Arc::new(Replies::open(&log).await?);
         let open_calls = OpenCalls::new(max_open_calls);
@@ -61,8 +70,8 @@ impl State {
             let Refused { policy, tool, limit } = refused;
             recorder.rate_limited(principal.tenant_id, policy, tool, limit, Some(&principal.subject));
         }));
-        let (metrics, validators) = (Metrics::register(registry), Arc::new(Validators::compile()));
-        Ok(Self { guard, admission, open_calls, log, clock, replies, announcements, validators, metrics, refusals })
+        let (metrics, validators) = (Metrics::register(registry), Arc::new(Validators::compile(&catalog)));
+        Ok(Self { guard, admission, open_calls, log, catalog, clock, replies, announcements, validators, metrics, refusals })
     }
 
     /// Records what is still to be recorded: to be awaited after the last request was answered.

@@ -1,8 +1,12 @@
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::HashMap,
+    fmt, ptr,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
 use serde_json::Value;
-use toolgate_events::tools::{self, Contract};
+use toolgate_events::{Catalog, tools::Contract};
 use toolgate_security::{FieldError, json_pointer};
 
 /// Errors listed at the most; more would help nobody.
@@ -10,34 +14,49 @@ const MAX_ERRORS: usize = 32;
 /// Characters of one error's detail at the most.
 const MAX_DETAIL_LENGTH: usize = 300;
 
-/// The contracts' input schemas, compiled once.
-pub struct Validators(HashMap<&'static str, Compiled>);
+/// The contracts' input schemas, each compiled once.
+pub struct Validators(RwLock<HashMap<&'static str, Arc<Compiled>>>);
 
 struct Compiled {
-    validator: Validator,
+    contract: &'static Contract,
+    /// None for a schema that is none: then nothing is valid.
+    validator: Option<Validator>,
     contract_hash: String,
 }
 
+impl Compiled {
+    fn of(contract: &'static Contract) -> Self {
+        let options = jsonschema::draft202012::options().should_validate_formats(true);
+        let validator = options.build(&contract.input_schema).ok();
+        Self { contract, validator, contract_hash: contract.hash().unwrap_or_default() }
+    }
+}
+
 impl Validators {
-    /// # Panics
-    /// When a contract's schema is no schema: the registry's own tests would have failed before.
-    pub fn compile() -> Self {
-        let compile = |contract: &'static Contract| {
-            let validator = jsonschema::draft202012::options()
-                .should_validate_formats(true)
-                .build(&contract.input_schema)
-                .unwrap_or_else(|error| panic!("the input schema of {} does not compile: {error}", contract.name));
-            let contract_hash = contract.hash().unwrap_or_default();
-            (contract.name, Compiled { validator, contract_hash })
-        };
-        Self(tools::all().iter().map(compile).collect())
+    /// Compiles everything that is known by now, so that no call has to wait for it.
+    pub fn compile(catalog: &Catalog) -> Self {
+        let compiled = catalog.all().into_iter().map(|contract| (contract.name, Arc::new(Compiled::of(contract))));
+        Self(RwLock::new(compiled.collect()))
+    }
+
+    fn of(&self, contract: &'static Contract) -> Arc<Compiled> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner).get(contract.name).cloned();
+        if let Some(known) = known.filter(|known| ptr::eq(known.contract, contract)) {
+            return known;
+        }
+        let compiled = Arc::new(Compiled::of(contract));
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(contract.name, Arc::clone(&compiled));
+        compiled
     }
 
     /// The first ways in which `arguments` break the tool's contract. Details never repeat a value: it may be long, or a secret.
-    pub fn check(&self, tool: &str, arguments: &Value) -> Vec<FieldError> {
-        let Some(compiled) = self.0.get(tool) else { return Vec::new() };
+    pub fn check(&self, contract: &'static Contract, arguments: &Value) -> Vec<FieldError> {
+        let compiled = self.of(contract);
+        let Some(validator) = &compiled.validator else {
+            return vec![FieldError { pointer: "/arguments".to_owned(), detail: "this tool's schema cannot be used".to_owned() }];
+        };
         let mut errors = Vec::new();
-        for error in compiled.validator.iter_errors(arguments) {
+        for error in validator.iter_errors(arguments) {
             list(&error, &mut errors);
             if errors.len() >= MAX_ERRORS {
                 break;
@@ -47,9 +66,9 @@ impl Validators {
         errors
     }
 
-    /// The hash of the tool's contract, as it is recorded with every decision.
-    pub fn contract_hash(&self, tool: &str) -> &str {
-        self.0.get(tool).map_or("", |compiled| compiled.contract_hash.as_str())
+    /// The hash of a contract, as it is recorded with every decision.
+    pub fn contract_hash(&self, contract: &'static Contract) -> String {
+        self.of(contract).contract_hash.clone()
     }
 }
 
@@ -99,28 +118,34 @@ fn meant<'a>(
 
 impl fmt::Debug for Validators {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.0.read().unwrap_or_else(PoisonError::into_inner).keys()).finish()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use toolgate_events::tools;
 
     use super::*;
 
     #[test]
     fn the_examples_of_every_contract_are_valid() {
-        let validators = Validators::compile();
+        let validators = Validators::compile(&Catalog::default());
         for contract in tools::all() {
+            assert!(validators.of(contract).validator.is_some(), "{}", contract.name);
             for example in &contract.examples {
-                assert_eq!(validators.check(contract.name, example), [], "{}", contract.name);
+                assert_eq!(validators.check(contract, example), [], "{}", contract.name);
             }
         }
     }
 
+    fn check(tool: &str, arguments: &Value) -> Vec<FieldError> {
+        Validators::compile(&Catalog::default()).check(tools::find(tool).unwrap(), arguments)
+    }
+
     fn pointers(tool: &str, arguments: &Value) -> Vec<String> {
-        let mut pointers: Vec<_> = Validators::compile().check(tool, arguments).into_iter().map(|error| error.pointer).collect();
+        let mut pointers: Vec<_> = check(tool, arguments).into_iter().map(|error| error.pointer).collect();
         pointers.sort_unstable();
         pointers
     }
@@ -166,20 +191,18 @@ mod tests {
 
     #[test]
     fn errors_are_bounded_and_repeat_no_value() {
-        let validators = Validators::compile();
-        let errors = validators.check("task.create", &json!({"title": 77_001, "labels": vec!["hunter2".repeat(20); 80_000]}));
+        let errors = check("task.create", &json!({"title": 77_001, "labels": vec!["hunter2".repeat(20); 80_000]}));
         assert_eq!(errors.len(), MAX_ERRORS);
         assert!(errors.iter().all(|error| !error.detail.contains("hunter2") && !error.detail.contains("77001")), "{errors:?}");
 
         let unknown: serde_json::Map<_, _> = (0..80_000).map(|n| (format!("unknown{n}"), json!("hunter2"))).collect();
-        let errors = validators.check("task.create", &Value::Object(unknown));
+        let errors = check("task.create", &Value::Object(unknown));
         assert!(errors.iter().all(|error| error.detail.chars().count() <= MAX_DETAIL_LENGTH), "{}", errors.len());
     }
 
     #[test]
     fn limits_hold_exactly() {
-        let validators = Validators::compile();
-        let valid = |top_k: u32| validators.check("knowledge.search", &json!({"query": "x", "top_k": top_k})).is_empty();
+        let valid = |top_k: u32| check("knowledge.search", &json!({"query": "x", "top_k": top_k})).is_empty();
         assert!(!valid(0) && valid(1) && valid(100) && !valid(101));
     }
 }

@@ -6,6 +6,7 @@
 pub mod audit;
 mod call_view;
 pub mod canonical;
+mod catalog;
 mod envelope;
 mod event;
 mod ids;
@@ -17,6 +18,7 @@ pub mod tools;
 mod upcast;
 
 pub use call_view::{CallLinks, CallView};
+pub use catalog::Catalog;
 pub use envelope::{Envelope, Stamp, TraceContext};
 pub use event::{
     Authorization, CallError, CallOptions, Event, ToolCallCancelled, ToolCallEvent, ToolCallFailed, ToolCallRequested,

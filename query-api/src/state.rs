@@ -4,6 +4,7 @@ use axum::extract::FromRef;
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
+use toolgate_events::Catalog;
 use toolgate_security::{Guard, Places, ReadPool};
 use toolgate_store::{Announcements, Artifacts, Log};
 
@@ -15,6 +16,7 @@ pub struct State {
     pub(crate) guard: Guard,
     pub(crate) pool: ReadPool,
     pub(crate) log: Log,
+    pub(crate) catalog: Catalog,
     pub(crate) artifacts: Artifacts,
     pub(crate) cursors: Arc<CursorKey>,
     pub(crate) announcements: Announcements,
@@ -53,6 +55,7 @@ impl State {
         guard: Guard,
         pool: ReadPool,
         log: Log,
+        catalog: Catalog,
         artifacts: Artifacts,
         options: &Options,
         registry: &mut Registry,
@@ -72,6 +75,7 @@ impl State {
             health,
             pool,
             log,
+            catalog,
             artifacts,
         })
     }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use toolgate_events::{
     CallError, CallSubject, DecodeError, Envelope, Lane, Partition, Status, ToolCall, ToolCallEvent,
     tool_call::{self, Command},
-    tools::{self, Contract, SideEffects},
+    tools::{Contract, SideEffects},
 };
 use toolgate_store::{AppendError, Delivery, Expect, LoadError, Recorded, crash, fold};
 
@@ -152,7 +152,7 @@ async fn park(context: &Context, lane: &Lane, delivery: &Delivery, reason: &str)
 
 async fn run(context: &Context, delivery: &Delivery, mut held: Held) -> Result<(), Abandoned> {
     let Some(request) = held.call.request.clone() else { return Ok(()) };
-    let runnable = tools::find(&request.tool).zip(adapters::find(&request.tool));
+    let runnable = context.environment.catalog.find(&request.tool).zip(adapters::find(&request.tool));
     let Some((contract, adapter)) = runnable else {
         let error = problem("unknown-tool", "This release does not have the tool", "no worker of this lane can run it");
         return record(context, delivery, held, "unknown", Duration::ZERO, Err((1, error))).await;
@@ -196,7 +196,7 @@ async fn claim(context: &Context, contract: &Contract, delivery: &Delivery, held
         let command = match held.call.status {
             // The broker gives a running call away only when its worker has been silent too long.
             Some(Status::Running) => {
-                Command::Retry { worker, reason: "worker_lost".to_owned(), max_attempts: contract.max_attempts }
+                Command::Retry { worker, reason: "worker_lost".to_owned(), max_attempts: contract.retry.max_attempts }
             }
             _ => Command::Start { worker },
         };

@@ -11,7 +11,7 @@ mod runtime;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
-use toolgate_events::Lane;
+use toolgate_events::{Catalog, Lane};
 use toolgate_security::{Egress, ReadPool, Redactor};
 use toolgate_store::{Artifacts, Clock, ConsumeError, Log};
 
@@ -31,6 +31,7 @@ pub struct Options {
 #[derive(Clone, Debug)]
 pub struct Environment {
     pub log: Log,
+    pub catalog: Catalog,
     pub database: ReadPool,
     pub artifacts: Artifacts,
     /// The only way to anybody outside.

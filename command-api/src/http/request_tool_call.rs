@@ -9,10 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
-use toolgate_events::{
-    Authorization, CallId, CallOptions, CallView, ToolCallRequested, canonical,
-    tools::{self, Contract},
-};
+use toolgate_events::{Authorization, CallId, CallOptions, CallView, ToolCallRequested, canonical, tools::Contract};
 use toolgate_security::{
     Accepts, Admitted, DeniedAll, FieldError, Principal, Problem, ProblemKind, RequestContext, StrictJson, media,
 };
@@ -118,7 +115,7 @@ async fn accept(
     contract: &'static Contract,
 ) -> Result<Response, Problem> {
     let principal = admitted.principal();
-    let decision = state.authorize(principal, Some(contract.name), &permission(contract.name))?;
+    let decision = state.authorize(principal, Some(contract.name), &contract.permission)?;
     accepts?;
     admitted.for_tool(contract.name).await?;
     let key = idempotency_key::parse(headers)?;
@@ -155,7 +152,7 @@ async fn accept(
             roles: principal.roles.clone(),
             permissions: principal.permissions.clone(),
             tool_version: contract.version,
-            contract_hash: state.validators.contract_hash(contract.name).to_owned(),
+            contract_hash: state.validators.contract_hash(contract),
         },
     });
     let command = RequestToolCall {
@@ -176,10 +173,10 @@ async fn accept(
 
 /// A tool nobody could call is unknown; which tools exist is told only to those who may call some.
 fn contract_for(state: &crate::State, principal: &Principal, tool: &str) -> Result<&'static Contract, Problem> {
-    if let Some(contract) = tools::find(tool) {
+    if let Some(contract) = state.catalog.find(tool) {
         return Ok(contract);
     }
-    let permissions = tools::all().iter().map(|contract| permission(contract.name));
+    let permissions = state.catalog.all().into_iter().map(|contract| contract.permission.clone());
     match state.guard.policies.decide_any(principal, permissions) {
         Ok(()) => Err(Problem::new(ProblemKind::NotFound, "there is no tool of that name; GET /v1/tools lists them")),
         Err(DeniedAll { policy_version }) => {
@@ -189,21 +186,17 @@ fn contract_for(state: &crate::State, principal: &Principal, tool: &str) -> Resu
     }
 }
 
-fn permission(tool: &str) -> String {
-    format!("tool.{tool}:invoke")
-}
-
 /// Everything wrong with the request at once; the arguments are handed back.
 fn validate(
     validators: &Validators,
-    contract: &Contract,
+    contract: &'static Contract,
     arguments: Map<String, Value>,
     session_id: Option<&str>,
     options: &Options,
     has_key: bool,
 ) -> Result<Map<String, Value>, Problem> {
     let arguments = Value::Object(arguments);
-    let mut errors = validators.check(contract.name, &arguments);
+    let mut errors = validators.check(contract, &arguments);
     let mut refuse = |pointer: &str, detail: &str| {
         errors.push(FieldError { pointer: pointer.to_owned(), detail: detail.to_owned() });
     };

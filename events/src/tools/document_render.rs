@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Contract, FIRST_VERSION, SideEffects, lane, schema_of};
+use super::{Contract, FIRST_VERSION, Retry, SideEffects, lane};
 
 /// Arguments of `document.render`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -38,20 +38,17 @@ pub struct DocumentRenderOutput {
     pub sha256: String,
 }
 
-pub(super) fn contract() -> Contract {
+pub(super) fn define() -> Contract {
     Contract {
-        name: "document.render",
-        version: FIRST_VERSION,
         description: "Renders Markdown, optionally filled with data, to a self-contained HTML document kept as an artifact.",
         side_effects: SideEffects::Idempotent,
         lane: lane("render"),
         timeout_ms: 30_000,
-        max_attempts: 3,
-        input_schema: schema_of::<DocumentRenderInput>(),
-        output_schema: schema_of::<DocumentRenderOutput>(),
+        retry: Retry::up_to(3),
         examples: vec![
             json!({"title": "Report", "markdown": "# Report\n\nAll is well.", "format": "html"}),
             json!({"title": "Hello", "markdown": "Hello **{{ name }}**", "data": {"name": "Ada"}, "format": "html"}),
         ],
+        ..Contract::of::<DocumentRenderInput, DocumentRenderOutput>("document.render", FIRST_VERSION)
     }
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Contract, FIRST_VERSION, SideEffects, lane, schema_of};
+use super::{Contract, FIRST_VERSION, Retry, SideEffects, lane};
 
 /// Arguments of `http.request`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -51,21 +51,18 @@ pub struct HttpRequestOutput {
     pub truncated: bool,
 }
 
-pub(super) fn contract() -> Contract {
+pub(super) fn define() -> Contract {
     Contract {
-        name: "http.request",
-        version: FIRST_VERSION,
         description: "Sends an HTTP request to a host that the operator allows. The call's id goes along as Idempotency-Key: \
                       a call whose worker was lost is sent again.",
         side_effects: SideEffects::Effectful,
         lane: lane("http"),
         timeout_ms: 30_000,
-        max_attempts: 3,
-        input_schema: schema_of::<HttpRequestInput>(),
-        output_schema: schema_of::<HttpRequestOutput>(),
+        retry: Retry::up_to(3),
         examples: vec![
             json!({"method": "GET", "url": "https://api.example.com/v1/rates?base=IDR", "headers": {"accept": "application/json"}}),
             json!({"method": "POST", "url": "https://api.example.com/v1/orders", "json": {"item": "tea", "count": 2}}),
         ],
+        ..Contract::of::<HttpRequestInput, HttpRequestOutput>("http.request", FIRST_VERSION)
     }
 }

@@ -2,7 +2,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Contract, FIRST_VERSION, SideEffects, lane, schema_of};
+use super::{Cache, Contract, FIRST_VERSION, Retry, SideEffects, lane};
 
 /// Arguments of `knowledge.get`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -23,17 +23,16 @@ pub struct KnowledgeGetOutput {
     pub metadata: serde_json::Map<String, serde_json::Value>,
 }
 
-pub(super) fn contract() -> Contract {
+pub(super) fn define() -> Contract {
     Contract {
-        name: "knowledge.get",
-        version: FIRST_VERSION,
         description: "Reads one document of the tenant's knowledge base.",
         side_effects: SideEffects::ReadOnly,
         lane: lane("search"),
         timeout_ms: 10_000,
-        max_attempts: 3,
-        input_schema: schema_of::<KnowledgeGetInput>(),
-        output_schema: schema_of::<KnowledgeGetOutput>(),
+        retry: Retry::up_to(3),
+        // What was just written is found, unless the caller says that older will do.
+        cache: Some(Cache { default_freshness_seconds: 0, max_freshness_seconds: 3_600, stale_seconds: 0 }),
         examples: vec![json!({"document_id": "faq-1"})],
+        ..Contract::of::<KnowledgeGetInput, KnowledgeGetOutput>("knowledge.get", FIRST_VERSION)
     }
 }

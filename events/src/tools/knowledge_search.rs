@@ -2,7 +2,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Contract, FIRST_VERSION, SideEffects, lane, schema_of};
+use super::{Cache, Contract, FIRST_VERSION, Retry, SideEffects, lane};
 
 /// Arguments of `knowledge.search`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -52,20 +52,20 @@ fn default_top_k() -> u32 {
     10
 }
 
-pub(super) fn contract() -> Contract {
+pub(super) fn define() -> Contract {
     Contract {
-        name: "knowledge.search",
-        version: FIRST_VERSION,
         description: "Searches the tenant's knowledge base by full text and answers with ranked, highlighted hits.",
         side_effects: SideEffects::ReadOnly,
         lane: lane("search"),
         timeout_ms: 10_000,
-        max_attempts: 3,
-        input_schema: schema_of::<KnowledgeSearchInput>(),
-        output_schema: schema_of::<KnowledgeSearchOutput>(),
+        localized: true,
+        retry: Retry::up_to(3),
+        // What was just written is found, unless the caller says that older will do.
+        cache: Some(Cache { default_freshness_seconds: 0, max_freshness_seconds: 3_600, stale_seconds: 0 }),
         examples: vec![
             json!({"query": "idempotency key"}),
             json!({"query": "pembayaran", "top_k": 3, "filters": {"locale": "id"}}),
         ],
+        ..Contract::of::<KnowledgeSearchInput, KnowledgeSearchOutput>("knowledge.search", FIRST_VERSION)
     }
 }

@@ -2,7 +2,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Contract, FIRST_VERSION, SideEffects, lane, schema_of};
+use super::{Contract, FIRST_VERSION, Retry, SideEffects, lane};
 
 /// Arguments of `knowledge.upsert`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -29,20 +29,17 @@ pub struct KnowledgeUpsertOutput {
     pub content_sha256: String,
 }
 
-pub(super) fn contract() -> Contract {
+pub(super) fn define() -> Contract {
     Contract {
-        name: "knowledge.upsert",
-        version: FIRST_VERSION,
         description: "Adds a document to the tenant's knowledge base, or replaces it.",
         side_effects: SideEffects::Idempotent,
         lane: lane("ingest"),
         timeout_ms: 10_000,
-        max_attempts: 3,
-        input_schema: schema_of::<KnowledgeUpsertInput>(),
-        output_schema: schema_of::<KnowledgeUpsertOutput>(),
+        retry: Retry::up_to(3),
         examples: vec![
             json!({"document_id": "faq-1", "title": "Refunds", "content": "We refund within 14 days.", "locale": "en"}),
         ],
+        ..Contract::of::<KnowledgeUpsertInput, KnowledgeUpsertOutput>("knowledge.upsert", FIRST_VERSION)
     }
 }
 

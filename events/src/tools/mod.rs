@@ -2,42 +2,35 @@
 //!
 //! A contract is the one description of a tool. The API validates against it, the worker runs by it, `GET /v1/tools` shows it.
 
-mod document_render;
-mod http_request;
-mod knowledge_get;
-mod knowledge_search;
-mod knowledge_upsert;
-mod task_create;
-
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use document_render::{DocumentFormat, DocumentRenderInput, DocumentRenderOutput};
-pub use http_request::{HttpMethod, HttpRequestInput, HttpRequestOutput};
-pub use knowledge_get::{KnowledgeGetInput, KnowledgeGetOutput};
-pub use knowledge_search::{KnowledgeFilters, KnowledgeHit, KnowledgeSearchInput, KnowledgeSearchOutput};
-pub use knowledge_upsert::{KnowledgeUpsertInput, KnowledgeUpsertOutput, SEARCH_CONFIGS, search_config};
-pub use task_create::{TaskCreateInput, TaskCreateOutput};
-
 use crate::{Lane, canonical};
+
+/// Declares the tools: each is a module with its types and a function `define`.
+macro_rules! registry {
+    ($($tool:ident)*) => {
+        $(mod $tool; pub use $tool::*;)*
+
+        static CONTRACTS: LazyLock<Vec<Contract>> = LazyLock::new(|| vec![$($tool::define()),*]);
+    };
+}
+
+// One line a tool.
+registry! {
+    knowledge_upsert
+    knowledge_search
+    knowledge_get
+    document_render
+    task_create
+    http_request
+}
 
 /// The version every contract starts with.
 pub const FIRST_VERSION: u32 = 1;
-
-/// The registry: one line a tool.
-static CONTRACTS: LazyLock<Vec<Contract>> = LazyLock::new(|| {
-    vec![
-        knowledge_upsert::contract(),
-        knowledge_search::contract(),
-        knowledge_get::contract(),
-        document_render::contract(),
-        task_create::contract(),
-        http_request::contract(),
-    ]
-});
 
 /// What running a tool does to the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,18 +44,51 @@ pub enum SideEffects {
     Effectful,
 }
 
+/// How often a call may be run, and how long a worker waits before it runs one again: a random time up to a bound that doubles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Retry {
+    /// Attempts in all, whether the adapter failed or its worker was lost.
+    pub max_attempts: u32,
+    /// The first bound, in milliseconds.
+    pub first_pause_ms: u32,
+    /// The last bound, in milliseconds.
+    pub last_pause_ms: u32,
+}
+
+impl Retry {
+    pub const fn up_to(max_attempts: u32) -> Self {
+        Self { max_attempts, first_pause_ms: 200, last_pause_ms: 5_000 }
+    }
+}
+
+/// When an earlier result of the tenant may be the answer. All times are in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Cache {
+    /// How old it may be when the caller names no `freshness_seconds`; 0: only a caller who names one gets it.
+    pub default_freshness_seconds: u32,
+    /// How old it may be, whatever the caller allows.
+    pub max_freshness_seconds: u32,
+    /// How old it may be when the other side is down, marked as stale; 0: never.
+    pub stale_seconds: u32,
+}
+
 /// One tool's contract.
 #[derive(Clone, Debug, Serialize)]
 pub struct Contract {
     pub name: &'static str,
     pub version: u32,
     pub description: &'static str,
+    /// What a caller must be allowed.
+    pub permission: String,
     pub side_effects: SideEffects,
     pub lane: Lane,
     /// How long one attempt may run unless the caller asks for less, in milliseconds.
     pub timeout_ms: u32,
-    /// How often the call may be run when attempts are lost.
-    pub max_attempts: u32,
+    pub retry: Retry,
+    /// Absent where every call is run.
+    pub cache: Option<Cache>,
+    /// Whether `options.locale` makes a difference.
+    pub localized: bool,
     /// JSON Schema 2020-12.
     pub input_schema: Value,
     /// JSON Schema 2020-12.
@@ -72,6 +98,25 @@ pub struct Contract {
 }
 
 impl Contract {
+    /// A contract to be completed: what runs at most once, in a lane of its own, and is never cached.
+    fn of<Input: JsonSchema, Output: JsonSchema>(name: &'static str, version: u32) -> Self {
+        Self {
+            name,
+            version,
+            description: "",
+            permission: format!("tool.{name}:invoke"),
+            side_effects: SideEffects::Effectful,
+            lane: lane(&name.replace('.', "-")),
+            timeout_ms: 10_000,
+            retry: Retry::up_to(1),
+            cache: None,
+            localized: false,
+            input_schema: schema_of::<Input>(),
+            output_schema: schema_of::<Output>(),
+            examples: Vec::new(),
+        }
+    }
+
     /// SHA-256 over the canonical form of the whole contract.
     ///
     /// # Errors
@@ -130,8 +175,9 @@ mod tests {
     fn names_are_unique_and_found() {
         for contract in all() {
             assert_eq!(find(contract.name).map(|found| found.name), Some(contract.name));
-            assert!(contract.max_attempts >= 1 && contract.timeout_ms >= 100);
+            assert!(contract.retry.max_attempts >= 1 && contract.timeout_ms >= 100);
             assert!(!contract.examples.is_empty(), "{} has no example", contract.name);
+            assert!(!contract.description.is_empty(), "{} has no description", contract.name);
             assert_ne!(contract.lane, Lane::refusal(), "{}: nobody works on refusals", contract.name);
         }
         let mut names: Vec<_> = all().iter().map(|contract| contract.name).collect();

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Contract, FIRST_VERSION, SideEffects, lane, schema_of};
+use super::{Contract, FIRST_VERSION, Retry, SideEffects, lane};
 
 /// Arguments of `task.create`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -28,19 +28,16 @@ pub struct TaskCreateOutput {
     pub task_id: Uuid,
 }
 
-pub(super) fn contract() -> Contract {
+pub(super) fn define() -> Contract {
     Contract {
-        name: "task.create",
-        version: FIRST_VERSION,
         description: "Creates a task. The task is what the recorded outcome says: a call that ran twice still made one.",
         side_effects: SideEffects::Effectful,
         lane: lane("task"),
         timeout_ms: 10_000,
-        max_attempts: 5,
-        input_schema: schema_of::<TaskCreateInput>(),
-        output_schema: schema_of::<TaskCreateOutput>(),
+        retry: Retry::up_to(5),
         examples: vec![
             json!({"title": "Review the report", "assignee": "ada", "labels": ["audit"], "due": "2030-01-31T12:00:00Z"}),
         ],
+        ..Contract::of::<TaskCreateInput, TaskCreateOutput>("task.create", FIRST_VERSION)
     }
 }

@@ -10,7 +10,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::sync::OnceCell;
-use toolgate_events::{Lane, tools};
+use toolgate_events::{Catalog, Lane, tools};
 use toolgate_projector::Projector;
 use toolgate_security::{
     Admission, AllowList, Egress, EgressLimits, Guard, Limiter, Networks, Policies, Policy, RateLimits, ReadPool, SystemResolver,
@@ -34,6 +34,8 @@ pub struct Parts<'a> {
     context: &'a Context,
     dev_issuer: Option<&'a DevIssuer>,
     violations: Violations,
+    /// One for all roles of this process.
+    catalog: Catalog,
     clock: Clock,
     policies: OnceLock<Policies>,
     /// Shared by the APIs of this process.
@@ -43,7 +45,15 @@ pub struct Parts<'a> {
 impl<'a> Parts<'a> {
     pub fn new(context: &'a Context, dev_issuer: Option<&'a DevIssuer>, violations: Violations) -> Self {
         let clock = Clock::system();
-        Self { context, dev_issuer, violations, clock, policies: OnceLock::new(), access: OnceCell::new() }
+        Self {
+            context,
+            dev_issuer,
+            violations,
+            catalog: Catalog::default(),
+            clock,
+            policies: OnceLock::new(),
+            access: OnceCell::new(),
+        }
     }
 
     /// The log as one role sees it: over a connection of its own, with that role's permissions.
@@ -58,7 +68,7 @@ impl<'a> Parts<'a> {
             admission: self.admission(&log, guard.clone()),
             max_open_calls: self.context.settings.max_open_calls,
         };
-        Ok(toolgate_command_api::State::open(guard, limits, log, self.clock, registry).await?)
+        Ok(toolgate_command_api::State::open(guard, limits, log, self.catalog.clone(), self.clock, registry).await?)
     }
 
     fn admission(&self, log: &Log, guard: Guard) -> Admission {
@@ -81,7 +91,7 @@ impl<'a> Parts<'a> {
         let artifacts = Artifacts::open(&log).await?;
         let pool = self.read_pool(true)?;
         let guard = self.guard(&log, registry).await?;
-        Ok(toolgate_query_api::State::open(guard, pool, log, artifacts, &options, registry).await?)
+        Ok(toolgate_query_api::State::open(guard, pool, log, self.catalog.clone(), artifacts, &options, registry).await?)
     }
 
     /// Only entrances need it: a worker knows no keys.
@@ -116,6 +126,7 @@ impl<'a> Parts<'a> {
         let environment = toolgate_workers::Environment {
             artifacts: Artifacts::open(&log).await?,
             log,
+            catalog: self.catalog.clone(),
             // A query that meets a dead connection is run again by the runtime.
             database: self.read_pool(false)?,
             egress: self.egress()?,

@@ -1,12 +1,6 @@
 //! One file per tool. An adapter is given the call and an environment; the registry below is one line a tool.
 
-mod document_render;
-mod http_request;
-mod knowledge_get;
-mod knowledge_search;
-mod knowledge_upsert;
 mod markdown;
-mod task_create;
 
 use futures::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
@@ -19,17 +13,29 @@ use crate::Environment;
 /// A tool's implementation.
 pub type Adapter = for<'a> fn(&'a Call, &'a Environment) -> BoxFuture<'a, Result<Value, ToolError>>;
 
-/// The registry: one line a tool.
-pub fn find(tool: &str) -> Option<Adapter> {
-    Some(match tool {
-        "knowledge.upsert" => |call, environment| Box::pin(knowledge_upsert::run(call, environment)),
-        "knowledge.search" => |call, environment| Box::pin(knowledge_search::run(call, environment)),
-        "knowledge.get" => |call, environment| Box::pin(knowledge_get::run(call, environment)),
-        "document.render" => |call, environment| Box::pin(document_render::run(call, environment)),
-        "task.create" => |call, environment| Box::pin(task_create::run(call, environment)),
-        "http.request" => |call, environment| Box::pin(http_request::run(call, environment)),
-        _ => return None,
-    })
+/// Declares the adapters: each is a module with a function `run`.
+macro_rules! registry {
+    ($($name:literal => $tool:ident)*) => {
+        $(mod $tool;)*
+
+        /// The adapter of a tool.
+        pub fn find(tool: &str) -> Option<Adapter> {
+            Some(match tool {
+                $($name => |call, environment| Box::pin($tool::run(call, environment)),)*
+                _ => return None,
+            })
+        }
+    };
+}
+
+// One line a tool.
+registry! {
+    "knowledge.upsert" => knowledge_upsert
+    "knowledge.search" => knowledge_search
+    "knowledge.get" => knowledge_get
+    "document.render" => document_render
+    "task.create" => task_create
+    "http.request" => http_request
 }
 
 /// What an adapter knows of the call it runs.

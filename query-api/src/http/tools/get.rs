@@ -1,5 +1,5 @@
 use axum::{Json, extract};
-use toolgate_events::tools::{self, Contract};
+use toolgate_events::tools::Contract;
 use toolgate_security::{Accepts, Authenticated, PathName, Problem, Query, media};
 
 use super::{ToolSchema, may_invoke};
@@ -29,6 +29,6 @@ pub(crate) async fn get_tool(
     state.guard.authorize(&principal, "tool:list")?;
     accepts?;
     parameters?;
-    let contract = tools::find(&name?.0).filter(|contract| may_invoke(&state, &principal, contract));
+    let contract = state.catalog.find(&name?.0).filter(|contract| may_invoke(&state, &principal, contract));
     contract.map(Json).ok_or_else(Problem::not_found)
 }

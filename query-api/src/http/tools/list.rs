@@ -1,5 +1,5 @@
 use axum::{Json, extract};
-use toolgate_events::tools::{self, Contract};
+use toolgate_events::tools::Contract;
 use toolgate_security::{Accepts, Authenticated, Problem, Query, media};
 
 use super::{ToolSchema, may_invoke};
@@ -28,6 +28,6 @@ pub(crate) async fn list_tools(
     state.guard.authorize(&principal, "tool:list")?;
     accepts?;
     parameters?;
-    let allowed = tools::all().iter().filter(|contract| may_invoke(&state, &principal, contract));
+    let allowed = state.catalog.all().into_iter().filter(|contract| may_invoke(&state, &principal, contract));
     Ok(Json(Page::whole(allowed.collect())))
 }

@@ -148,7 +148,7 @@ fn decide<'a>(policy: &'a Policy, input: Input<'a>, permission: &str) -> Verdict
     if permission != ToolCallDenied::ANY_TOOL {
         return policy.decide(input, permission);
     }
-    let verdicts = tools::all().iter().map(|contract| policy.decide(input, &format!("tool.{}:invoke", contract.name)));
+    let verdicts = tools::all().iter().map(|contract| policy.decide(input, &contract.permission));
     verdicts.into_iter().find(Verdict::is_allowed).unwrap_or(Verdict { rule: None })
 }
 
