@@ -167,10 +167,12 @@ async fn run(context: &Context, delivery: &Delivery, mut held: Held) -> Result<(
         Claim::Finished => return finished_elsewhere(context, delivery, &held.subject).await,
     };
     crash::point("worker.claimed");
-    let call = Call::new(held.subject.tenant_id, held.subject.call_id, &request);
     let began = Instant::now();
     let timeout = contract.timeout(request.options.timeout_ms);
-    let answer = attempt_until_answered(context, adapter, &call, timeout).await?;
+    let cancelled = CancellationToken::new();
+    let _cancels = cancelled.clone().drop_guard();
+    let mut call = Call::new(held.subject.tenant_id, held.subject.call_id, &request, began + timeout, cancelled);
+    let answer = attempt_until_answered(context, adapter, &mut call, timeout).await?;
     crash::point("worker.effect");
     let outcome = match answer {
         Ok(result) => Ok((attempt, result)),
@@ -225,11 +227,12 @@ async fn claim(context: &Context, contract: &Contract, delivery: &Delivery, held
 async fn attempt_until_answered(
     context: &Context,
     adapter: adapters::Adapter,
-    call: &Call,
+    call: &mut Call,
     timeout: Duration,
 ) -> Result<Result<Value, CallError>, Abandoned> {
     let mut pause = FIRST_PAUSE;
     loop {
+        call.deadline = Instant::now() + timeout;
         match tokio::time::timeout(timeout, adapter(call, &context.environment)).await {
             Ok(Ok(result)) => return Ok(Ok(result)),
             Ok(Err(ToolError::Infrastructure(reason))) => {

@@ -2,9 +2,12 @@
 
 mod markdown;
 
+use std::time::Instant;
+
 use futures::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 use toolgate_events::{CallError, CallId, CallOptions, TenantId, ToolCallRequested};
 use toolgate_security::EgressError;
 
@@ -44,6 +47,10 @@ pub struct Call {
     pub tenant_id: TenantId,
     pub call_id: CallId,
     pub options: CallOptions,
+    /// When this attempt is given up.
+    pub deadline: Instant,
+    /// Told when nobody waits for this attempt any more: what runs beside the adapter's own future must look at it.
+    pub cancelled: CancellationToken,
     arguments: Value,
 }
 
@@ -59,6 +66,9 @@ pub enum ToolError {
     /// The request to the outside was refused or not answered: recorded, never retried. Its words are for the caller.
     #[error(transparent)]
     Egress(#[from] EgressError),
+    /// The other side failed, or says that it cannot serve now. `sent` is whether the request may have taken effect there.
+    #[error("{detail}")]
+    Upstream { detail: String, sent: bool },
     /// toolgate's own database or log is away: the call waits for it, since nobody else could do better.
     #[error("{0}")]
     Infrastructure(String),
@@ -71,8 +81,15 @@ pub enum ToolError {
 }
 
 impl Call {
-    pub fn new(tenant_id: TenantId, call_id: CallId, request: &ToolCallRequested) -> Self {
-        Self { tenant_id, call_id, options: request.options.clone(), arguments: Value::Object(request.arguments.clone()) }
+    pub fn new(
+        tenant_id: TenantId,
+        call_id: CallId,
+        request: &ToolCallRequested,
+        deadline: Instant,
+        cancelled: CancellationToken,
+    ) -> Self {
+        let arguments = Value::Object(request.arguments.clone());
+        Self { tenant_id, call_id, options: request.options.clone(), deadline, cancelled, arguments }
     }
 
     /// The arguments as the contract's input type.
@@ -89,7 +106,9 @@ impl ToolError {
             Self::NotFound(_) => ("urn:toolgate:tool:not-found", "The tool found nothing under that name"),
             Self::Egress(EgressError::Blocked(_)) => ("urn:toolgate:tool:egress-blocked", "The request may not leave"),
             Self::Egress(EgressError::Timeout) => ("urn:toolgate:tool:timeout", "The tool did not answer in time"),
-            Self::Egress(_) => ("urn:toolgate:tool:upstream", "The other side did not answer as it should"),
+            Self::Egress(_) | Self::Upstream { .. } => {
+                ("urn:toolgate:tool:upstream", "The other side did not answer as it should")
+            }
             Self::Infrastructure(_) => ("urn:toolgate:tool:unavailable", "The tool could not be run"),
             Self::Internal(_) => ("urn:toolgate:tool:internal", "The tool failed by its own fault"),
             Self::Answer(_) => ("urn:toolgate:tool:invalid-answer", "The tool's answer cannot be recorded"),
