@@ -276,7 +276,7 @@ async fn record(
     loop {
         let worker = context.name.clone();
         let command = match outcome.clone() {
-            Ok((attempt, result)) => Command::Succeed { attempt, worker, duration_ms, result },
+            Ok((attempt, result)) => Command::Succeed { attempt, worker, duration_ms, result, reuse: None },
             Err((attempt, error)) => Command::Fail { attempt, worker, duration_ms, error },
         };
         let event = match held.call.decide(command) {
