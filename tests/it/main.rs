@@ -8,6 +8,7 @@ mod access;
 mod app;
 mod attacks;
 mod census;
+mod contracts;
 mod faults;
 mod golden;
 mod idempotency;

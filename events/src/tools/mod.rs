@@ -2,6 +2,8 @@
 //!
 //! A contract is the one description of a tool. The API validates against it, the worker runs by it, `GET /v1/tools` shows it.
 
+pub mod compatibility;
+
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
 use schemars::{JsonSchema, generate::SchemaSettings};

@@ -1,5 +1,8 @@
 //! `toolgate schema`.
 
+mod contracts;
+mod page;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -9,10 +12,13 @@ use clap::Args;
 use toolgate_events::tools;
 use toolgate_security::describe;
 
+use self::contracts::Published;
 use super::Error;
 use crate::services::permission_variables;
 
-/// Write the interface as files: the OpenAPI document, the contract of every tool, and who may do what on NATS
+/// Write the interface as files: the OpenAPI document, the contract and a page of every tool, and who may do what on NATS
+///
+/// A contract that breaks callers of the published one is not written until its version is raised.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  toolgate schema --check")]
 pub(super) struct Schema {
@@ -22,6 +28,12 @@ pub(super) struct Schema {
     /// Where the files for a deployment are
     #[arg(long, default_value = "deploy", value_name = "FOLDER")]
     deploy: PathBuf,
+    /// Where the pages of the tools are
+    #[arg(long, default_value = "docs/tools", value_name = "FOLDER")]
+    pages: PathBuf,
+    /// Contracts that have landed, when those in the folder are not to be trusted: nothing may break them either
+    #[arg(long, value_name = "FOLDER")]
+    baseline: Option<PathBuf>,
     /// Write nothing; fail when a file differs from the code
     #[arg(long)]
     check: bool,
@@ -29,9 +41,18 @@ pub(super) struct Schema {
 
 impl Schema {
     pub fn run(self) -> Result<(), Error> {
-        let described = files()?.into_iter().map(|(name, text)| (self.folder.join(name), text));
-        let deployed = (self.deploy.join("nats-permissions.conf"), permission_variables());
-        for (path, text) in described.chain([deployed]) {
+        let published = Published::read(&self.folder.join(TOOLS))?;
+        let mut objections = published.objections(tools::all())?;
+        if let Some(baseline) = &self.baseline {
+            objections.extend(published.objections_since(&Published::read(baseline)?, tools::all())?);
+        }
+        if !objections.is_empty() {
+            return Err(Error::Contracts(objections));
+        }
+        let mut files: Vec<_> = files(&published)?.into_iter().map(|(name, text)| (self.folder.join(name), text)).collect();
+        files.extend(page::all(tools::all()).into_iter().map(|(name, text)| (self.pages.join(name), text)));
+        files.push((self.deploy.join("nats-permissions.conf"), permission_variables()));
+        for (path, text) in files {
             if self.check {
                 let kept = fs::read_to_string(&path).unwrap_or_default();
                 if kept != text {
@@ -45,13 +66,18 @@ impl Schema {
     }
 }
 
+/// The folder of the contracts, within that of the interface.
+const TOOLS: &str = "tools";
+
 /// Every file of the interface with its text.
-fn files() -> Result<Vec<(String, String)>, Error> {
+fn files(published: &Published) -> Result<Vec<(String, String)>, Error> {
     let mut openapi = toolgate_command_api::openapi();
     openapi.merge(toolgate_query_api::openapi());
     let mut files = vec![("openapi.json".to_owned(), pretty(&describe(openapi))?)];
     for contract in tools::all() {
-        files.push((format!("tools/{}.json", contract.name), pretty(contract)?));
+        let superseded = published.superseded_by(contract)?;
+        files.extend(superseded.map(|(name, text)| (format!("{TOOLS}/{name}"), text)));
+        files.push((format!("{TOOLS}/{}.json", contract.name), pretty(contract)?));
     }
     Ok(files)
 }
