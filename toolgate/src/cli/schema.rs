@@ -12,7 +12,7 @@ use toolgate_security::describe;
 use super::Error;
 use crate::services::permission_variables;
 
-/// Write the interface as files: the OpenAPI document, the contract of every tool, and who may do what on NATS
+/// Write the interface as files: the OpenAPI and AsyncAPI documents, the contract of every tool, and who may do what on NATS
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  toolgate schema --check")]
 pub(super) struct Schema {
@@ -49,7 +49,12 @@ impl Schema {
 fn files() -> Result<Vec<(String, String)>, Error> {
     let mut openapi = toolgate_command_api::openapi();
     openapi.merge(toolgate_query_api::openapi());
-    let mut files = vec![("openapi.json".to_owned(), pretty(&describe(openapi))?)];
+    let mut schemas = toolgate_command_api::schemas();
+    schemas.extend(toolgate_query_api::schemas());
+    let mut files = vec![
+        ("openapi.json".to_owned(), pretty(&describe(openapi, schemas)?)?),
+        ("asyncapi.json".to_owned(), pretty(&toolgate_query_api::asyncapi())?),
+    ];
     for contract in tools::all() {
         files.push((format!("tools/{}.json", contract.name), pretty(contract)?));
     }
