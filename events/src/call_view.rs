@@ -1,11 +1,13 @@
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{CallError, CallId, Status, serde_text};
 
 /// A call as both APIs answer it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ToolCall")]
 pub struct CallView {
     pub call_id: CallId,
     pub tool: String,
@@ -25,8 +27,10 @@ pub struct CallView {
     pub stale: Option<bool>,
     pub attempts: u32,
     #[serde(with = "serde_text::timestamp")]
+    #[schemars(with = "DateTime<Utc>")]
     pub requested_at: DateTime<Utc>,
     #[serde(with = "serde_text::optional_timestamp", skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "Option<DateTime<Utc>>")]
     pub finished_at: Option<DateTime<Utc>>,
     /// A position of the tenant at which the call is projected as shown, as a string; null until it is known to be.
     #[serde(default)]
@@ -35,7 +39,8 @@ pub struct CallView {
 }
 
 /// Where to go from a call, as paths of the same origin.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ToolCallLinks")]
 pub struct CallLinks {
     #[serde(rename = "self")]
     pub own: String,

@@ -7,6 +7,7 @@ pub mod audit;
 mod call_view;
 pub mod canonical;
 mod catalog;
+pub mod description;
 mod envelope;
 mod event;
 mod ids;

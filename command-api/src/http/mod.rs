@@ -7,8 +7,13 @@ mod prefer;
 pub mod request_tool_call;
 
 use toolgate_events::{CallId, CallLinks, CallView};
+use toolgate_security::Described;
 
 use crate::commands::CallState;
+
+/// For the documentation, which takes no generic type.
+type CallSchema = Described<CallView>;
+type BodySchema = Described<request_tool_call::Body>;
 
 /// The call as both APIs show it. Its position is the projector's to say.
 fn view(call_id: CallId, state: CallState) -> Option<CallView> {
