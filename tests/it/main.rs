@@ -20,5 +20,6 @@ mod refusals;
 mod routes;
 mod secrets;
 mod store;
+mod tasks;
 mod tenancy;
 mod worker;

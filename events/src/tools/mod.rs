@@ -26,6 +26,8 @@ registry! {
     knowledge_get
     document_render
     task_create
+    task_update
+    task_get
     http_request
 }
 
