@@ -14,6 +14,7 @@ mod ids;
 mod refusal;
 pub mod serde_text;
 mod subject;
+pub mod task;
 pub mod tool_call;
 pub mod tools;
 mod upcast;

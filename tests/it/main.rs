@@ -21,5 +21,6 @@ mod refusals;
 mod routes;
 mod secrets;
 mod store;
+mod tasks;
 mod tenancy;
 mod worker;

@@ -28,6 +28,8 @@ registry! {
     knowledge_get
     document_render
     task_create
+    task_update
+    task_get
     http_request
 }
 

@@ -91,7 +91,8 @@ pub struct Furniture {
 
 impl Furniture {
     pub async fn make(client: &Client) -> Self {
-        client.result_of("task.create", json!({"title": "secret"})).await;
+        let task = client.result_of("task.create", json!({"title": "secret"})).await;
+        client.result_of("task.update", json!({"task_id": task["task_id"], "comment": "secret"})).await;
         client.result_of("knowledge.upsert", json!({"document_id": "d", "title": "secret", "content": "secret"})).await;
         let arguments = json!({"title": "secret", "markdown": "secret", "format": "html"});
         let rendered = client.result_of("document.render", arguments).await;

@@ -1,6 +1,7 @@
 //! One file per tool. An adapter is given the call and an environment; the registry below is one line a tool.
 
 mod markdown;
+mod task_row;
 
 use std::time::Instant;
 
@@ -38,6 +39,8 @@ registry! {
     "knowledge.get" => knowledge_get
     "document.render" => document_render
     "task.create" => task_create
+    "task.update" => task_update
+    "task.get" => task_get
     "http.request" => http_request
 }
 
@@ -90,6 +93,10 @@ pub enum ToolError {
     #[error("{0}")]
     NotFound(&'static str),
     /// The request to the outside was refused or not answered: tried again where that is safe. Its words are for the caller.
+    /// What the call asks for is not allowed as things stand: recorded, never retried.
+    #[error("{0}")]
+    Conflict(String),
+    /// The request to the outside was refused or not answered: recorded, never retried. Its words are for the caller.
     #[error(transparent)]
     Egress(#[from] EgressError),
     /// The other side failed, or says that it cannot serve now: tried again where that is safe. `sent` is whether the request may
@@ -132,6 +139,7 @@ impl ToolError {
         let (kind, title) = match self {
             Self::InvalidArguments(_) => ("urn:toolgate:tool:invalid-arguments", "The tool cannot work with these arguments"),
             Self::NotFound(_) => ("urn:toolgate:tool:not-found", "The tool found nothing under that name"),
+            Self::Conflict(_) => ("urn:toolgate:tool:conflict", "The tool cannot do this as things stand"),
             Self::Egress(EgressError::Blocked(_)) => ("urn:toolgate:tool:egress-blocked", "The request may not leave"),
             Self::Egress(EgressError::Timeout) => ("urn:toolgate:tool:timeout", "The tool did not answer in time"),
             Self::Egress(_) | Self::Upstream { .. } => {
