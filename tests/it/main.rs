@@ -21,4 +21,5 @@ mod routes;
 mod secrets;
 mod store;
 mod tenancy;
+mod vector;
 mod worker;

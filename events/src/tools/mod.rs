@@ -27,6 +27,8 @@ registry! {
     document_render
     task_create
     http_request
+    vector_upsert
+    vector_search
 }
 
 /// The version every contract starts with.

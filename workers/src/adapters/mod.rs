@@ -1,6 +1,7 @@
 //! One file per tool. An adapter is given the call and an environment; the registry below is one line a tool.
 
 mod markdown;
+mod vector;
 
 use std::time::Instant;
 
@@ -39,6 +40,8 @@ registry! {
     "document.render" => document_render
     "task.create" => task_create
     "http.request" => http_request
+    "vector.upsert" => vector_upsert
+    "vector.search" => vector_search
 }
 
 /// What an adapter knows of the call it runs.
