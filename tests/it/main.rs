@@ -23,4 +23,5 @@ mod secrets;
 mod store;
 mod tasks;
 mod tenancy;
+mod vector;
 mod worker;

@@ -31,6 +31,8 @@ registry! {
     task_update
     task_get
     http_request
+    vector_upsert
+    vector_search
 }
 
 /// The version every contract starts with.

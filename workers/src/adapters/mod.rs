@@ -2,6 +2,7 @@
 
 mod markdown;
 mod task_row;
+mod vector;
 
 use std::time::Instant;
 
@@ -42,6 +43,8 @@ registry! {
     "task.update" => task_update
     "task.get" => task_get
     "http.request" => http_request
+    "vector.upsert" => vector_upsert
+    "vector.search" => vector_search
 }
 
 /// What one call's arguments say that its tool's contract cannot.
