@@ -41,6 +41,7 @@ pub fn transient(error: &ToolError) -> Option<&'static str> {
         },
         ToolError::InvalidArguments(_)
         | ToolError::NotFound(_)
+        | ToolError::Conflict(_)
         | ToolError::Infrastructure(_)
         | ToolError::Internal(_)
         | ToolError::Answer(_) => None,
@@ -61,6 +62,7 @@ fn may_have_taken_effect(error: &ToolError) -> bool {
         },
         ToolError::InvalidArguments(_)
         | ToolError::NotFound(_)
+        | ToolError::Conflict(_)
         | ToolError::Infrastructure(_)
         | ToolError::Internal(_)
         | ToolError::Answer(_) => false,

@@ -98,5 +98,5 @@ async fn items(
     .bind(ids)
     .bind(metadata)
     .bind(texts);
-    guarded(transaction, outcome.at, parked, statement).await
+    guarded(transaction, outcome.at, parked, statement).await.map(drop)
 }

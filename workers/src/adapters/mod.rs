@@ -95,11 +95,10 @@ pub enum ToolError {
     /// What the call names does not exist: recorded, never retried.
     #[error("{0}")]
     NotFound(&'static str),
-    /// The request to the outside was refused or not answered: tried again where that is safe. Its words are for the caller.
     /// What the call asks for is not allowed as things stand: recorded, never retried.
     #[error("{0}")]
     Conflict(String),
-    /// The request to the outside was refused or not answered: recorded, never retried. Its words are for the caller.
+    /// The request to the outside was refused or not answered: tried again where that is safe. Its words are for the caller.
     #[error(transparent)]
     Egress(#[from] EgressError),
     /// The other side failed, or says that it cannot serve now: tried again where that is safe. `sent` is whether the request may
