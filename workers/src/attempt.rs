@@ -60,7 +60,7 @@ impl Attempts<'_> {
         loop {
             let began = Instant::now();
             call.deadline = self.end.min(began + self.timeout);
-            match self.once(call).await {
+            match self.once(call, began).await {
                 Next::Ended(answer) => return Ok(Ended { attempt, answer }),
                 Next::Wait(reason) => {
                     tracing::warn!(reason, call_id = %call.call_id, "a part of the service is away; the call waits for it");
@@ -86,13 +86,12 @@ impl Attempts<'_> {
         }
     }
 
-    async fn once(&self, call: &Call) -> Next {
+    async fn once(&self, call: &Call, began: Instant) -> Next {
         let breakers = &self.context.breakers;
         let Ok(permit) = breakers.admit(self.breaker.clone(), Instant::now()) else {
             let error = problem("circuit-open", "The other side has failed too often lately", "try again in a little while");
             return Next::Ended(Err(Failure { error, is_upstream_down: true }));
         };
-        let began = Instant::now();
         let time = call.deadline.saturating_duration_since(began);
         // A time that was cut short says nothing about the other side.
         let has_all_its_time = time + time / 10 >= Duration::from_millis(self.contract.timeout_ms.into());

@@ -27,6 +27,7 @@ async fn a_created_task_is_listed_as_it_was_asked_for() {
     assert_eq!(task["version"], 1);
     assert_eq!(task["updated_at"], task["created_at"]);
     assert_eq!(task["updated_position"], task["position"]);
+    assert_eq!(task["position"], "2");
     assert_eq!(page["items"].as_array().unwrap().len(), 1);
 }
 
