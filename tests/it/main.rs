@@ -21,5 +21,7 @@ mod refusals;
 mod routes;
 mod secrets;
 mod store;
+mod tasks;
 mod tenancy;
+mod vector;
 mod worker;

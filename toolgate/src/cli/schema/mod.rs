@@ -16,7 +16,7 @@ use self::contracts::Published;
 use super::Error;
 use crate::services::permission_variables;
 
-/// Write the interface as files: the OpenAPI document, the contract and a page of every tool, and who may do what on NATS
+/// Write the interface as files: the OpenAPI and AsyncAPI documents, the contract and a page of every tool, and who may do what on NATS
 ///
 /// A contract that breaks callers of the published one is not written until its version is raised.
 #[derive(Debug, Args)]
@@ -73,7 +73,12 @@ const TOOLS: &str = "tools";
 fn files(published: &Published) -> Result<Vec<(String, String)>, Error> {
     let mut openapi = toolgate_command_api::openapi();
     openapi.merge(toolgate_query_api::openapi());
-    let mut files = vec![("openapi.json".to_owned(), pretty(&describe(openapi))?)];
+    let mut schemas = toolgate_command_api::schemas();
+    schemas.extend(toolgate_query_api::schemas());
+    let mut files = vec![
+        ("openapi.json".to_owned(), pretty(&describe(openapi, schemas)?)?),
+        ("asyncapi.json".to_owned(), pretty(&toolgate_query_api::asyncapi())?),
+    ];
     for contract in tools::all() {
         let superseded = published.superseded_by(contract)?;
         files.extend(superseded.map(|(name, text)| (format!("{TOOLS}/{name}"), text)));
