@@ -54,7 +54,7 @@ const fn request(path: &'static str) -> Route {
     Route { verb: "POST", path, permission, roles: CALLERS, allowed: 202, stranger: 202, body: Some(task), sight: Sight::Own }
 }
 
-pub const ROUTES: [Route; 14] = [
+pub const ROUTES: &[Route] = &[
     request("/v1/tool-calls"),
     request("/tool-call"),
     // The owner's call has its outcome.

@@ -38,7 +38,7 @@ async fn on_no_route_does_a_stranger_see_what_another_tenant_has() {
     let app = TestApp::start().await;
     let (owner, stranger) = (app.admin(), app.admin());
     let furniture = Furniture::make(&owner).await;
-    for route in &ROUTES {
+    for route in ROUTES {
         let path = route.path;
         match route.sight {
             Sight::One => {
