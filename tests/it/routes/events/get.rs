@@ -16,6 +16,7 @@ async fn history_comes_first_and_then_what_happens() {
     assert_eq!(stream.header("x-accel-buffering"), "no");
     let greeting = stream.frame().await.unwrap();
     assert_eq!(greeting.retry.as_deref(), Some("1000"));
+    assert_eq!(greeting.id.as_deref(), Some("0"));
     let history = stream.events(2).await;
     client.call_and_wait("l", &task_titled("live")).await;
     let live = stream.events(2).await;
@@ -50,9 +51,13 @@ async fn without_a_position_the_stream_begins_now() {
     let before = client.call_and_wait("before", &task()).await.json();
     client.get_projected(&before).await;
     let mut stream = client.events("", None).await;
-    stream.frame().await.unwrap();
+    // Whoever is cut off before the first event still knows where to go on.
+    let began = stream.frame().await.unwrap().id;
+    assert_eq!(began.as_deref(), Some("2"));
     client.call("after", &task_titled("after")).await;
     assert_eq!(stream.event().await.unwrap().position(), 3);
+    let mut resumed = client.events("", began.as_deref()).await;
+    assert_eq!(resumed.event().await.unwrap().position(), 3);
 }
 
 #[tokio::test]
