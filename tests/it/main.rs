@@ -22,4 +22,5 @@ mod secrets;
 mod store;
 mod tasks;
 mod tenancy;
+mod webhooks;
 mod worker;

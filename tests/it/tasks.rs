@@ -172,7 +172,7 @@ async fn nobody_changes_or_reads_another_tenants_task() {
     for (number, task_id) in [&task_id, &nobodys].into_iter().enumerate() {
         let changed = update(&stranger, &number.to_string(), json!({"task_id": task_id, "status": "done"})).await.json();
         let read = json!({"tool": "task.get", "arguments": {"task_id": task_id}});
-        let read = stranger.call_and_wait("unused", &read).await.json();
+        let read = stranger.call_and_wait(&format!("read {number}"), &read).await.json();
         assert_eq!(changed["error"]["type"], "urn:toolgate:tool:not-found", "{changed}");
         errors.push((changed["error"].clone(), read["error"].clone()));
     }

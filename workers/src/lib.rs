@@ -7,6 +7,7 @@ mod call;
 mod metrics;
 mod places;
 mod runtime;
+mod webhook;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use toolgate_security::{Egress, ReadPool, Redactor};
 use toolgate_store::{Artifacts, Clock, ConsumeError, Log};
 
 pub use runtime::Worker;
+pub use webhook::Webhook;
 
 /// What a worker is made of.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct Options {
     pub lane_concurrency: usize,
     /// How long a call may go without a sign of life before another worker gets it.
     pub ack_wait: Duration,
+    /// Whom outcomes of tasks are told; nobody when absent.
+    pub webhook: Option<Webhook>,
 }
 
 /// What adapters and the runtime work with.

@@ -18,6 +18,12 @@ pub struct Metrics {
     in_flight: Family<LaneLabels, Gauge<i64, AtomicI64>>,
     redelivered: Family<LaneLabels, Counter>,
     parked: Family<LaneLabels, Counter>,
+    webhooks: Family<WebhookLabels, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WebhookLabels {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -49,12 +55,18 @@ impl Metrics {
             in_flight: Family::default(),
             redelivered: Family::default(),
             parked: Family::default(),
+            webhooks: Family::default(),
         };
         registry.register("tool_calls_by_tool", "Outcomes recorded, by tool", metrics.tool_calls.clone());
         registry.register_with_unit("tool_duration", "How long an adapter ran", Unit::Seconds, metrics.tool_duration.clone());
         registry.register("lane_in_flight", "Calls held by this worker", metrics.in_flight.clone());
         registry.register("lane_redelivered", "Messages that came again", metrics.redelivered.clone());
         registry.register("lane_parked", "Messages set aside as not understood", metrics.parked.clone());
+        registry.register(
+            "webhook_deliveries",
+            "Attempts to tell outcomes of tasks, by what came of them",
+            metrics.webhooks.clone(),
+        );
         metrics
     }
 
@@ -72,6 +84,10 @@ impl Metrics {
 
     pub fn redelivered(&self, lane: &str) {
         self.redelivered.get_or_create(&LaneLabels { lane: lane.to_owned() }).inc();
+    }
+
+    pub fn webhook(&self, outcome: &'static str) {
+        self.webhooks.get_or_create(&WebhookLabels { outcome }).inc();
     }
 
     pub fn parked(&self, lane: &str) {

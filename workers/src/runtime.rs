@@ -10,6 +10,7 @@ use crate::{
     call::{self, Context},
     metrics::Metrics,
     places::Places,
+    webhook::Deliveries,
 };
 
 /// A process's worker: one stream of calls per lane.
@@ -17,6 +18,7 @@ pub struct Worker {
     lanes: Vec<LaneStream>,
     context: Context,
     concurrency: usize,
+    webhook: Option<Deliveries>,
 }
 
 struct LaneStream {
@@ -34,9 +36,13 @@ impl Worker {
             Ok::<_, ConsumeError>(LaneStream { lane: lane.clone(), deliveries })
         }))
         .await?;
+        let webhook = match options.webhook {
+            Some(webhook) => Deliveries::open(&environment, &metrics, webhook, &options.lanes, options.ack_wait).await?,
+            None => None,
+        };
         let name = format!("worker-{}", &environment.clock.new_id().simple().to_string()[20..]);
         let context = Context { environment, metrics, name, ack_wait: options.ack_wait, shutdown: CancellationToken::new() };
-        Ok(Self { lanes, context, concurrency: options.lane_concurrency })
+        Ok(Self { lanes, context, concurrency: options.lane_concurrency, webhook })
     }
 
     /// Works until `shutdown`, then finishes what it holds. A call cut off in the middle is taken over by another worker.
@@ -62,7 +68,12 @@ impl Worker {
                 }
             }
         });
-        future::join_all(lanes).await;
+        let delivering = async {
+            if let Some(webhook) = self.webhook {
+                webhook.run(shutdown.clone()).await;
+            }
+        };
+        future::join(future::join_all(lanes), delivering).await;
         calls.close();
         calls.wait().await;
         context.environment.log.flush().await;
