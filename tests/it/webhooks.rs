@@ -169,7 +169,7 @@ async fn a_receiver_that_wants_none_of_it_is_left_alone_and_the_operator_finds_i
     let parked = app.stack.log().await.parked().await.unwrap();
     assert_eq!(parked.len(), 1);
     assert!(parked[0].subject.contains(&client.tenant.0.to_string()), "{parked:?}");
-    assert_eq!(parked[0].reason, "webhook given up after 1 attempts: the receiver answered 410");
+    assert_eq!(parked[0].reason, "webhook given up at attempt 1: the receiver answered 410");
     // The next outcome is a message of its own.
     client.result_of("task.create", json!({"title": "wanted"})).await;
     let told = receiver.told_times(2).await;

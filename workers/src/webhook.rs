@@ -171,7 +171,7 @@ impl Sender {
 
     /// Sets the message aside where operators look. When that fails it is tried, and told, once more.
     async fn give_up(&self, delivery: &Delivery, reason: &str) {
-        let reason = format!("webhook given up after {} attempts: {reason}", delivery.delivered);
+        let reason = format!("webhook given up at attempt {}: {reason}", delivery.delivered);
         let log = &self.environment.log;
         if let Err(error) = log.park(delivery.partition, delivery.stream_sequence, delivery.subject(), &reason).await {
             tracing::warn!(error = %error, "a webhook could not be set aside yet");
