@@ -21,6 +21,7 @@ mod server;
 mod tenant_share;
 mod tenant_tx;
 mod token;
+mod webhook;
 mod wire;
 
 use std::{sync::Arc, time::Duration};
@@ -50,6 +51,7 @@ pub use revocations::{FRESH_FOR, Revocations, TenantAccess, TokenDigest};
 pub use tenant_share::{Share, Shares};
 pub use tenant_tx::{ReadPool, TenantTx};
 pub use token::{LEEWAY, TokenError, TokenVerifier};
+pub use webhook::WebhookSecret;
 
 /// Everything an entrance needs to decide whether to open.
 #[derive(Clone, Debug)]

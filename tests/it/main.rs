@@ -24,4 +24,5 @@ mod store;
 mod tasks;
 mod tenancy;
 mod vector;
+mod webhooks;
 mod worker;

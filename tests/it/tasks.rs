@@ -4,7 +4,7 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use toolgate_events::task::TaskStatus;
 
-use crate::app::{Answer, Client, TableOwner, TestApp, wait_until};
+use crate::app::{Answer, Child, Client, Role, Stack, TableOwner, Tenant, TestApp, Token, wait_until};
 
 /// A new task's id.
 async fn create(client: &Client) -> Value {
@@ -172,7 +172,7 @@ async fn nobody_changes_or_reads_another_tenants_task() {
     for (number, task_id) in [&task_id, &nobodys].into_iter().enumerate() {
         let changed = update(&stranger, &number.to_string(), json!({"task_id": task_id, "status": "done"})).await.json();
         let read = json!({"tool": "task.get", "arguments": {"task_id": task_id}});
-        let read = stranger.call_and_wait("unused", &read).await.json();
+        let read = stranger.call_and_wait(&format!("read {number}"), &read).await.json();
         assert_eq!(changed["error"]["type"], "urn:toolgate:tool:not-found", "{changed}");
         errors.push((changed["error"].clone(), read["error"].clone()));
     }
@@ -230,4 +230,36 @@ async fn fifty_changes_at_once_are_decided_one_after_another() {
     assert_eq!((&task["status"], &task["version"]), (&json!(status.as_str()), &json!(version)));
     assert_eq!(app.stack.count("select count(*) from task_change").await, i64::from(version) - 1);
     assert_eq!(app.stack.count("select count(*) from parked_event").await, 0);
+}
+
+#[tokio::test]
+async fn a_change_whose_worker_dies_is_still_decided_before_the_later_ones() {
+    let stack = Stack::new().await;
+    let (commands, queries, _projector) = tokio::join!(
+        Child::start(&stack, Role::CommandApi, &[]),
+        Child::start(&stack, Role::QueryApi, &[]),
+        Child::start(&stack, Role::Projector, &[]),
+    );
+    let short = ("TOOLGATE_ACK_WAIT_MS", "1000");
+    let tenant = Tenant::new();
+    let client = Client::new(commands.url(), tenant, Token::of(tenant, "admin").sign(stack.issuer()));
+    let reader = client.at(queries.url());
+    let mut worker = Child::start(&stack, Role::Worker, &[short]).await;
+    let created = client.call_and_wait("create", &json!({"tool": "task.create", "arguments": {"title": "T"}})).await.json();
+    let task_id = created["result"]["task_id"].clone();
+    worker.kill().await;
+
+    let mut dying = Child::start(&stack, Role::Worker, &[short, ("TOOLGATE_CRASH_AT", "worker.effect")]).await;
+    let update = |status: &str| json!({"tool": "task.update", "arguments": {"task_id": task_id, "status": status}});
+    let earlier = client.call("earlier", &update("done")).await;
+    assert!(!dying.ended().await.success(), "it was to die");
+    // Nobody holds this one up, and alone it would be allowed.
+    let later = client.call("later", &update("blocked")).await;
+    let _healthy = Child::start(&stack, Role::Worker, &[short]).await;
+    let earlier = reader.get_projected(&earlier.json()).await;
+    assert_eq!((&earlier["status"], &earlier["result"]["version"]), (&json!("succeeded"), &json!(2)), "{earlier}");
+    let later = reader.get_projected(&later.json()).await;
+    assert_eq!(later["error"]["type"], "urn:toolgate:tool:conflict", "{later}");
+    let task = reader.get("/v1/tasks").await.json()["items"][0].clone();
+    assert_eq!((&task["status"], &task["version"]), (&json!("done"), &json!(2)));
 }

@@ -47,6 +47,9 @@ pub fn learn_settings(redactor: &Redactor, settings: &Settings) {
     if let Some(secret) = &settings.cursor_secret {
         redactor.learn(secret.expose_secret());
     }
+    if let Some(secret) = &settings.task_webhook_secret {
+        redactor.learn(secret.expose_secret().trim_start_matches("whsec_"));
+    }
     let urls = [
         &settings.database_url,
         &settings.database_url_reader,
@@ -86,6 +89,7 @@ mod tests {
         let mut settings = Settings::load(Profile::Server, vec![]).unwrap();
         let url = |name: &str| Some(format!("x://u:canary-of-{name}@h/").into());
         settings.cursor_secret = Some("canary-of-cursor".to_owned().into());
+        settings.task_webhook_secret = Some("canary-of-webhook".to_owned().into());
         settings.database_url = url("owner");
         settings.database_url_reader = url("reader");
         settings.database_url_projector = url("projector");
@@ -105,7 +109,8 @@ mod tests {
             projector: connection("d"),
         };
         let redactor = redactor(&settings, &connections);
-        let names = ["cursor", "owner", "reader", "projector", "nats", "commands", "queries", "worker", "projecting", "keys"];
+        let names =
+            ["cursor", "owner", "reader", "projector", "nats", "commands", "queries", "worker", "projecting", "keys", "webhook"];
         let connections = ["a", "b", "c", "d", "e"].map(|name| format!("connection-{name}"));
         for name in names.into_iter().map(str::to_owned).chain(connections) {
             assert_eq!(redactor.redact(&format!("<canary-of-{name}>")), "<[redacted]>");

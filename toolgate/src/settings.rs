@@ -59,6 +59,9 @@ const KEYS: [&str; 34] = [
     "lane_concurrency_by_lane",
     "result_cache_bytes",
     "circuit_open_ms",
+    "task_webhook_url",
+    "task_webhook_secret",
+    "task_webhook_first_pause_ms",
 ];
 
 /// Keys that the environment names without the prefix.
@@ -170,6 +173,12 @@ pub struct Settings {
     /// The certificate (PEM) toolgate shows to the NATS server, and its key; both or none.
     pub nats_cert_file: Option<PathBuf>,
     pub nats_key_file: Option<PathBuf>,
+    /// Where workers tell outcomes of `task.create` and `task.update`; nowhere when absent. `egress_allow` must name it.
+    pub task_webhook_url: Option<String>,
+    /// What those messages are signed with, `whsec_` and 24 to 64 bytes in base64; both this and the URL or none.
+    pub task_webhook_secret: Option<SecretString>,
+    /// Before a message that was not taken is sent again, in milliseconds, 10 to 3,600,000; it doubles up to an hour. Default 5,000.
+    pub task_webhook_first_pause_ms: u64,
 }
 
 impl Settings {
@@ -310,6 +319,7 @@ fn defaults(profile: Profile) -> Result<config::ConfigBuilder<config::builder::D
         .set_default("egress_allow", Vec::<String>::new())?
         .set_default("egress_private_networks", Vec::<String>::new())?
         .set_default("projector_batch", 1_000)?
+        .set_default("task_webhook_first_pause_ms", 5_000)?
         .set_default("log_format", "text")
 }
 

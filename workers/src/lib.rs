@@ -15,6 +15,7 @@ mod places;
 mod record;
 mod retry;
 mod runtime;
+mod webhook;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -25,6 +26,7 @@ use toolgate_store::{Artifacts, Clock, ConsumeError, Log};
 
 pub use cache::ResultCache;
 pub use runtime::Worker;
+pub use webhook::Webhook;
 
 /// What a worker is made of.
 #[derive(Clone, Debug)]
@@ -38,6 +40,8 @@ pub struct Options {
     pub circuit_open: Duration,
     /// How long a call may go without a sign of life before another worker gets it.
     pub ack_wait: Duration,
+    /// Whom outcomes of tasks are told; nobody when absent.
+    pub webhook: Option<Webhook>,
 }
 
 /// What adapters and the runtime work with.

@@ -21,6 +21,12 @@ pub struct Metrics {
     reused: Family<ReuseLabels, Counter>,
     retried: Family<ToolLabel, Counter>,
     circuits: Family<ToolLabel, Gauge<i64, AtomicI64>>,
+    webhooks: Family<WebhookLabels, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WebhookLabels {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -66,6 +72,7 @@ impl Metrics {
             reused: Family::default(),
             retried: Family::default(),
             circuits: Family::default(),
+            webhooks: Family::default(),
         };
         registry.register("tool_calls_by_tool", "Outcomes recorded, by tool", metrics.tool_calls.clone());
         registry.register_with_unit("tool_duration", "How long an adapter ran", Unit::Seconds, metrics.tool_duration.clone());
@@ -76,6 +83,11 @@ impl Metrics {
         registry.register("tool_calls_retried", "Attempts after the first, by tool", metrics.retried.clone());
         let circuits = "The worst of a tool's circuit breakers: 0 closed, 1 half-open, 2 open";
         registry.register("circuit_state", circuits, metrics.circuits.clone());
+        registry.register(
+            "webhook_deliveries",
+            "Attempts to tell outcomes of tasks, by what came of them",
+            metrics.webhooks.clone(),
+        );
         metrics
     }
 
@@ -113,6 +125,10 @@ impl Metrics {
 
     pub fn redelivered(&self, lane: &str) {
         self.redelivered.get_or_create(&LaneLabels { lane: lane.to_owned() }).inc();
+    }
+
+    pub fn webhook(&self, outcome: &'static str) {
+        self.webhooks.get_or_create(&WebhookLabels { outcome }).inc();
     }
 
     pub fn parked(&self, lane: &str) {

@@ -12,12 +12,14 @@ use crate::{
     call::{self, Context},
     metrics::Metrics,
     places::Places,
+    webhook::Deliveries,
 };
 
 /// A process's worker: one stream of calls per lane.
 pub struct Worker {
     lanes: Vec<LaneStream>,
     context: Context,
+    webhook: Option<Deliveries>,
 }
 
 struct LaneStream {
@@ -38,6 +40,10 @@ impl Worker {
             Ok::<_, ConsumeError>(LaneStream { lane: lane.clone(), concurrency, deliveries })
         }))
         .await?;
+        let webhook = match options.webhook.clone() {
+            Some(webhook) => Deliveries::open(&environment, &metrics, webhook, &options.lanes, options.ack_wait).await?,
+            None => None,
+        };
         let name = format!("worker-{}", &environment.clock.new_id().simple().to_string()[20..]);
         for contract in environment.catalog.all() {
             metrics.circuit_state(contract.name, 0);
@@ -51,7 +57,7 @@ impl Worker {
             ack_wait: options.ack_wait,
             shutdown: CancellationToken::new(),
         };
-        Ok(Self { lanes, context })
+        Ok(Self { lanes, context, webhook })
     }
 
     /// Works until `shutdown`, then finishes what it holds. A call cut off in the middle is taken over by another worker.
@@ -77,7 +83,12 @@ impl Worker {
                 }
             }
         });
-        future::join_all(lanes).await;
+        let delivering = async {
+            if let Some(webhook) = self.webhook {
+                webhook.run(shutdown.clone()).await;
+            }
+        };
+        future::join(future::join_all(lanes), delivering).await;
         calls.close();
         calls.wait().await;
         context.environment.log.flush().await;

@@ -32,6 +32,7 @@ pub(crate) struct Task {
     #[schema(required)]
     due: Option<DateTime<Utc>>,
     labels: Vec<String>,
+    #[schema(value_type = TaskStatusSchema)]
     status: String,
     /// 1 when it was created, and one more with every change.
     version: i32,

@@ -24,7 +24,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use tokio::time::timeout;
-use url::Host;
+use url::{Host, Url};
 
 pub use address::Networks;
 pub use allow::AllowList;
@@ -133,12 +133,20 @@ impl Egress {
         answer
     }
 
+    /// Whether a request to `url` could be sent, as far as that can be said before its name is resolved.
+    ///
+    /// # Errors
+    /// The rule that forbids it.
+    pub fn check(&self, url: &str) -> Result<(), Rule> {
+        self.judge(&target::parse(url)?).map(drop)
+    }
+
     async fn follow(&self, request: EgressRequest) -> Result<EgressResponse, EgressError> {
         headers::check(&request.headers)?;
         let url = target::parse(&request.url)?;
         let mut hop = Hop { method: request.method, url, headers: request.headers, body: request.body };
         for number in 0..=MAX_REDIRECTS {
-            let sent = self.judge(&hop)?.execute(hop.to_request()).await.map_err(|error| client_error(&error));
+            let sent = self.judge(&hop.url)?.execute(hop.to_request()).await.map_err(|error| client_error(&error));
             let response = sent.map_err(|error| match error {
                 EgressError::Connect | EgressError::Unresolvable if number > 0 => EgressError::RedirectUnreachable,
                 error => error,
@@ -159,9 +167,9 @@ impl Egress {
     }
 
     /// Everything that can be said before a name is resolved. An address in the URL is never resolved, so it is judged here.
-    fn judge(&self, hop: &Hop) -> Result<&reqwest::Client, Rule> {
-        let client = self.client.as_ref().filter(|_| self.allow.allows(&hop.url)).ok_or(Rule::AllowList)?;
-        let is_reachable = match hop.url.host() {
+    fn judge(&self, url: &Url) -> Result<&reqwest::Client, Rule> {
+        let client = self.client.as_ref().filter(|_| self.allow.allows(url)).ok_or(Rule::AllowList)?;
+        let is_reachable = match url.host() {
             Some(Host::Ipv4(address)) => self.networks.permits(address.into()),
             Some(Host::Ipv6(address)) => self.networks.permits(address.into()),
             Some(Host::Domain(_)) => true,

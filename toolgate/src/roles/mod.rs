@@ -112,6 +112,8 @@ pub enum Error {
     Ended(&'static str),
     #[error("tools cannot send requests to the outside: {0}")]
     Egress(String),
+    #[error("the setting `task_webhook_url` cannot be used: {0}")]
+    Webhook(toolgate_security::EgressRule),
     #[error("the demonstration tenant cannot be loaded: {0}")]
     Demo(String),
 }

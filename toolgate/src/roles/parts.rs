@@ -17,10 +17,10 @@ use toolgate_events::{Catalog, Lane, tools};
 use toolgate_projector::Projector;
 use toolgate_security::{
     Admission, AllowList, Egress, EgressLimits, Guard, Limiter, Networks, Policies, Policy, RateLimits, ReadPool, SystemResolver,
-    Violations,
+    Violations, WebhookSecret,
 };
 use toolgate_store::{Artifacts, Clock, Log};
-use toolgate_workers::{ResultCache, Worker};
+use toolgate_workers::{ResultCache, Webhook, Worker};
 
 use super::{Context, Error, Role, access::Access, shared_counters::SharedCounters};
 use crate::{dev_issuer::DevIssuer, secrets};
@@ -143,8 +143,18 @@ impl<'a> Parts<'a> {
             lane_concurrency_by_lane: concurrency_by_lane(&settings.lane_concurrency_by_lane),
             circuit_open: Duration::from_millis(settings.circuit_open_ms),
             ack_wait: Duration::from_millis(settings.ack_wait_ms),
+            webhook: self.webhook(&environment.egress)?,
         };
         Ok(Worker::open(environment, options, registry).await?)
+    }
+
+    fn webhook(&self, egress: &Egress) -> Result<Option<Webhook>, Error> {
+        let settings = &self.context.settings;
+        // The settings have been checked: the secret is there, and it is one.
+        let secret = settings.task_webhook_secret.as_ref().and_then(|secret| WebhookSecret::parse(secret.expose_secret()));
+        let Some((url, secret)) = settings.task_webhook_url.clone().zip(secret) else { return Ok(None) };
+        egress.check(&url).map_err(Error::Webhook)?;
+        Ok(Some(Webhook { url, secret, first_pause: Duration::from_millis(settings.task_webhook_first_pause_ms) }))
     }
 
     fn egress(&self) -> Result<Egress, Error> {

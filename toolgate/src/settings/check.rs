@@ -7,7 +7,8 @@ use std::{
 };
 
 use config::{Map, Value};
-use toolgate_security::{AllowList, Networks};
+use secrecy::ExposeSecret;
+use toolgate_security::{AllowList, Networks, WebhookSecret};
 
 use super::{Error, KEYS, OTHER_VARIABLES, PREFIX, Settings, URLS};
 
@@ -79,6 +80,13 @@ pub(super) fn values(settings: &Settings) -> Result<(), Error> {
         .map_err(|entry| impossible("egress_allow", format!("has {entry:?}, which is no host")))?;
     Networks::parse(&settings.egress_private_networks)
         .map_err(|entry| impossible("egress_private_networks", format!("has {entry:?}, which is no network in CIDR notation")))?;
+    if settings.task_webhook_url.is_some() != settings.task_webhook_secret.is_some() {
+        return Err(impossible("task_webhook_url", "needs `task_webhook_secret` beside it, and the other way round"));
+    }
+    if settings.task_webhook_secret.as_ref().is_some_and(|secret| WebhookSecret::parse(secret.expose_secret()).is_none()) {
+        return Err(impossible("task_webhook_secret", "must be `whsec_` and 24 to 64 bytes in base64"));
+    }
+    within("task_webhook_first_pause_ms", settings.task_webhook_first_pause_ms, 10..=3_600_000)?;
     within("projector_batch", settings.projector_batch, 1..=1_000)?;
     if let Some(bytes) = settings.log_max_bytes {
         within("log_max_bytes", bytes, 1024 * 1024..=i64::MAX as u64)?;

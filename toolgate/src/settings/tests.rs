@@ -108,6 +108,27 @@ fn impossible_values_are_named() {
 }
 
 #[test]
+fn a_webhook_has_a_url_a_secret_that_is_one_and_a_pause_in_bounds() {
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let given = |secret: &str, pause: &str| {
+        let (url, pause) = (("TOOLGATE_TASK_WEBHOOK_URL", "https://h/"), ("TOOLGATE_TASK_WEBHOOK_FIRST_PAUSE_MS", pause));
+        load(&[], &[url, ("TOOLGATE_TASK_WEBHOOK_SECRET", secret), pause], "").map_err(|error| error.to_string())
+    };
+    let settings = given(secret, "10").unwrap();
+    assert!(settings.task_webhook_url.is_some() && !format!("{settings:?}").contains("MfKQ9"));
+    for (pause, fits) in [("9", false), ("10", true), ("11", true), ("3599999", true), ("3600000", true), ("3600001", false)] {
+        assert_eq!(given(secret, pause).is_ok(), fits, "{pause}");
+    }
+    for wrong in ["hunter2hunter2", "whsec_c2hvcnQ="] {
+        let refused = given(wrong, "10").unwrap_err();
+        assert!(refused.contains("`task_webhook_secret`") && !refused.contains(wrong), "{refused}");
+    }
+    for alone in [("TOOLGATE_TASK_WEBHOOK_URL", "https://h/"), ("TOOLGATE_TASK_WEBHOOK_SECRET", secret)] {
+        assert!(refusal(&[alone], "").contains("`task_webhook_secret`"));
+    }
+}
+
+#[test]
 fn the_largest_body_fits_a_message() {
     let settings = load(&[], &[("TOOLGATE_BODY_LIMIT_BYTES", "786432")], "").unwrap();
     assert!(settings.body_limit_bytes < MAX_PAYLOAD_BYTES);

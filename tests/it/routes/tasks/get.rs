@@ -102,9 +102,8 @@ async fn pages_stay_what_they_are_while_tasks_are_changed() {
     for task in &before {
         client.result_of("task.update", json!({"task_id": task["task_id"], "status": "in_progress"})).await;
     }
-    let cursor = first["next_cursor"].as_str().unwrap();
-    let rest = client.pages(&format!("/v1/tasks?limit=2&cursor={cursor}"), "cursor").await;
-    assert_eq!(ids(&rest)[..2], ids(&before)[2..4]);
+    let second = client.get(&format!("/v1/tasks?limit=2&cursor={}", first["next_cursor"].as_str().unwrap())).await.json();
+    assert_eq!(ids(second["items"].as_array().unwrap()), ids(&before)[2..4]);
     let after = client.pages("/v1/tasks?limit=2", "cursor").await;
     assert_eq!(ids(&after), ids(&before));
     assert!(after.iter().all(|task| task["version"] == 2 && task["position"] != task["updated_position"]), "{after:?}");
