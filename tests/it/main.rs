@@ -11,6 +11,7 @@ mod census;
 mod faults;
 mod golden;
 mod idempotency;
+mod knowledge;
 mod limits;
 mod openapi;
 mod outbound;
