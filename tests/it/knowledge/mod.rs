@@ -1,6 +1,8 @@
 //! The knowledge base: what is written, found and read, and by whom.
 
 mod index;
+mod load;
+mod search;
 
 use sqlx::{Connection, Executor, PgConnection};
 
@@ -11,8 +13,8 @@ use crate::app::{Stack, TableOwner, Tenant};
 pub async fn insert_documents(stack: &Stack, tenant: Tenant, count: i32, content: &str) {
     let mut connection = stack.connect(TableOwner::Superuser).await;
     let call = "insert into tool_call (tenant_id, call_id, tool, lane, status, principal, arguments, options, requested_at,
-                    requested_position, position)
-                values ($1, $1, 'knowledge.upsert', 'ingest', 'succeeded', 'somebody', '{}', '{}', now(), 1, 1)";
+                    finished_at, requested_position, position)
+                values ($1, $1, 'knowledge.upsert', 'ingest', 'succeeded', 'somebody', '{}', '{}', now(), now(), 1, 1)";
     sqlx::query(call).bind(tenant.0).execute(&mut connection).await.unwrap();
     let documents = format!(
         "insert into knowledge_document (tenant_id, document_id, call_id, title, content, locale, search_config, updated_at, position)
