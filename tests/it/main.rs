@@ -12,6 +12,7 @@ mod contracts;
 mod faults;
 mod golden;
 mod idempotency;
+mod knowledge;
 mod limits;
 mod openapi;
 mod outbound;

@@ -89,12 +89,10 @@ enum Error {
     Listen { address: std::net::SocketAddr, source: std::io::Error },
     #[error("cannot start: {0}")]
     Start(#[source] std::io::Error),
-    #[error("cannot read {folder}: {source}")]
+    #[error("cannot write {folder}: {source}")]
     Folder { folder: std::path::PathBuf, source: std::io::Error },
-    #[error("toolgate does not answer: {0}")]
-    Http(#[source] reqwest::Error),
-    #[error("{name} was refused: {body}")]
-    Answer { name: String, body: String },
+    #[error(transparent)]
+    Loader(#[from] crate::loader::Error),
     #[error("cannot describe the interface: {0}")]
     Describe(#[from] serde_json::Error),
     #[error("{0} differs from the code; run `cargo run -- schema` and commit what it writes")]

@@ -1,5 +1,6 @@
 //! One file per tool. An adapter is given the call and an environment; the registry below is one line a tool.
 
+mod knowledge_reference;
 mod markdown;
 mod task_row;
 mod vector;
