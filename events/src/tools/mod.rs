@@ -24,6 +24,8 @@ registry! {
     knowledge_upsert
     knowledge_search
     knowledge_get
+    template_upsert
+    template_get
     document_render
     task_create
     http_request

@@ -6,6 +6,7 @@ mod document;
 mod knowledge_document;
 mod parked_event;
 mod task;
+mod template_version;
 mod tool_call;
 
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ pub async fn project(transaction: &mut PgConnection, events: &[Numbered]) -> Res
     task::project(transaction, &outcomes, &mut parked).await?;
     document::project(transaction, &outcomes, &mut parked).await?;
     knowledge_document::project(transaction, &outcomes, &mut parked).await?;
+    template_version::project(transaction, &outcomes, &mut parked).await?;
     parked.project(transaction).await
 }
 
@@ -138,7 +140,7 @@ async fn outcomes<'a>(transaction: &mut PgConnection, events: &'a [Numbered]) ->
 }
 
 fn feeds_a_read_model(tool: &str) -> bool {
-    [task::TOOL, document::TOOL, knowledge_document::TOOL].contains(&tool)
+    [task::TOOL, document::TOOL, knowledge_document::TOOL, template_version::TOOL].contains(&tool)
 }
 
 /// PostgreSQL has no unsigned integers; nothing here comes near the difference.

@@ -184,5 +184,7 @@ fn alignment(column: &Column) -> Smart<Alignment> {
 /// Text without what means something to typst's line breaking or nothing to anybody: control characters and the characters that
 /// stand for an object.
 fn clean(text: &str) -> String {
-    text.chars().filter(|&character| matches!(character, '\n' | '\t') || !(character.is_control() || character == '\u{fffc}')).collect()
+    text.chars()
+        .filter(|&character| matches!(character, '\n' | '\t') || !(character.is_control() || character == '\u{fffc}'))
+        .collect()
 }

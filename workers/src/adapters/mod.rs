@@ -1,6 +1,6 @@
 //! One file per tool. An adapter is given the call and an environment; the registry below is one line a tool.
 
-mod markdown;
+mod template;
 
 use std::time::Instant;
 
@@ -36,6 +36,8 @@ registry! {
     "knowledge.upsert" => knowledge_upsert
     "knowledge.search" => knowledge_search
     "knowledge.get" => knowledge_get
+    "template.upsert" => template_upsert
+    "template.get" => template_get
     "document.render" => document_render
     "task.create" => task_create
     "http.request" => http_request
