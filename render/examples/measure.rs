@@ -63,7 +63,9 @@ fn until_stopped(document: &Document<'_>, format: Format, after: Duration) -> Du
 }
 
 fn hostile() -> Vec<(&'static str, String, Option<Map<String, Value>>)> {
-    let nested = |marker: &str, depth: usize| (0..depth).map(|level| format!("{}{marker} x\n", "  ".repeat(level))).collect();
+    let nested = |marker: &str, depth: usize| -> String {
+        (0..depth).map(|level| format!("{}{marker} x\n", "  ".repeat(level))).collect()
+    };
     let quotes = |depth: usize| format!("{}x\n", "> ".repeat(depth));
     let table = |rows: usize, columns: usize| {
         let row = |cell: &str| format!("|{}\n", format!("{cell}|").repeat(columns));

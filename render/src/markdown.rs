@@ -53,3 +53,67 @@ pub(crate) fn is_harmless(url: &str) -> bool {
         .iter()
         .any(|scheme| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> Option<&'static str> {
+        match measure(text, &|| false) {
+            Ok(()) => None,
+            Err(Error::TooMuch { of, .. }) => Some(of),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn each_bound_holds_from_one_below_to_one_above() {
+        // A paragraph is the innermost level.
+        let quotes = |depth: usize| format!("{}x", "> ".repeat(depth - 1));
+        let table = |columns: usize, rows: usize| {
+            let row = |cell: &str| format!("|{}\n", format!("{cell}|").repeat(columns));
+            format!("{}{}{}", row("h"), row("-"), row("x").repeat(rows))
+        };
+        let breaks = |elements: usize| "***\n".repeat(elements);
+        for (found, levels) in
+            [(None, MAX_DEPTH - 1), (None, MAX_DEPTH), (Some("levels of lists, quotes and emphasis"), MAX_DEPTH + 1)]
+        {
+            assert_eq!(refused(&quotes(levels)), found, "{levels} levels");
+        }
+        let columns = MAX_TABLE_COLUMNS;
+        for (found, columns) in [(None, columns - 1), (None, columns), (Some("columns in a table"), columns + 1)] {
+            assert_eq!(refused(&table(columns, 1)), found, "{columns} columns");
+        }
+        for (found, rows) in [(None, MAX_TABLE_CELLS - 2), (None, MAX_TABLE_CELLS - 1), (Some("table cells"), MAX_TABLE_CELLS)] {
+            assert_eq!(refused(&table(1, rows)), found, "{rows} cells and the head's");
+        }
+        let elements = MAX_ELEMENTS;
+        for (found, elements) in [(None, elements - 1), (None, elements), (Some("elements"), elements + 1)] {
+            assert_eq!(refused(&breaks(elements)), found, "{elements} elements");
+        }
+    }
+
+    #[test]
+    fn nesting_has_no_depth_that_hurts() {
+        for text in
+            ["- ".repeat(10_000), "> ".repeat(10_000) + "x", "*a _b ".repeat(10_000), "[".repeat(100_000), "`".repeat(100_000)]
+        {
+            refused(&text);
+        }
+    }
+
+    #[test]
+    fn counting_stops_when_told() {
+        assert_eq!(measure(&"***\n".repeat(5_000), &|| true), Err(Error::Stopped));
+    }
+
+    #[test]
+    fn links_lead_to_the_web_or_to_mail() {
+        for url in ["http://a.b", "HTTPS://a.b", "mailto:a@b"] {
+            assert!(is_harmless(url), "{url}");
+        }
+        for url in ["javascript:x", "file:///etc/passwd", "data:text/html,x", "//a.b", "", "h", "\u{fc}\u{fc}\u{fc}\u{fc}"] {
+            assert!(!is_harmless(url), "{url}");
+        }
+    }
+}

@@ -87,3 +87,66 @@ impl Write for Bounded<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn filled(template: &str, data: Value) -> Result<String, Error> {
+        let Value::Object(data) = data else { panic!("{data} is no object") };
+        let document = Document { title: "T", markdown: template, data: Some(&data), locale: None };
+        text_of(&document, &|| false).map(Cow::into_owned)
+    }
+
+    fn without_data(markdown: &str) -> Result<Cow<'_, str>, Error> {
+        text_of(&Document { title: "T", markdown, data: None, locale: None }, &|| false)
+    }
+
+    #[test]
+    fn a_template_is_filled_in_and_without_data_braces_are_just_text() {
+        assert_eq!(filled("Hello {{ name }}", json!({"name": "Ada"})).unwrap(), "Hello Ada");
+        assert_eq!(without_data("{{ name }}").unwrap(), "{{ name }}");
+    }
+
+    #[test]
+    fn a_bad_template_is_an_error() {
+        for (template, words) in [("{{ name", "not valid"), ("{{ missing }}", "filled in"), ("{% include 'x' %}", "filled in")] {
+            let error = filled(template, json!({})).unwrap_err();
+            assert!(matches!(&error, Error::Template(text) if text.contains(words)), "{error}");
+        }
+        assert!(check("{% if %}").is_err() && check("{{ name }}").is_ok());
+    }
+
+    #[test]
+    fn a_template_cannot_run_for_long_or_grow_for_ever() {
+        for template in [
+            "{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}",
+            "{% for i in range(9999) %}{% for j in range(9999) %}{{ j }}{% endfor %}{% endfor %}",
+            "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+            "{{ 'x' * 1000000000 }}",
+            "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        ] {
+            assert!(filled(template, json!({})).is_err(), "{template}");
+        }
+    }
+
+    #[test]
+    fn the_longest_text_is_one_mebibyte() {
+        let too_long = Err(too_long());
+        for (expected, length) in
+            [(Ok(MAX_TEXT_BYTES - 1), MAX_TEXT_BYTES - 1), (Ok(MAX_TEXT_BYTES), MAX_TEXT_BYTES), (too_long, MAX_TEXT_BYTES + 1)]
+        {
+            assert_eq!(without_data(&"x".repeat(length)).map(|text| text.len()), expected);
+            assert_eq!(filled("{{ x }}", json!({"x": "x".repeat(length)})).map(|text| text.len()), expected);
+        }
+    }
+
+    #[test]
+    fn filling_in_stops_when_told() {
+        let data = Map::new();
+        let document = Document { title: "T", markdown: "{{ 1 }}", data: Some(&data), locale: None };
+        assert_eq!(text_of(&document, &|| true), Err(Error::Stopped));
+    }
+}

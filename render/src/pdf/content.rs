@@ -188,3 +188,97 @@ fn clean(text: &str) -> String {
         .filter(|&character| matches!(character, '\n' | '\t') || !(character.is_control() || character == '\u{fffc}'))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use super::*;
+
+    /// What is set as text, in order, and the kinds of elements there are.
+    fn parts(text: &str) -> (String, Vec<&'static str>) {
+        let (mut words, mut kinds) = (String::new(), Vec::new());
+        let _: ControlFlow<()> = of("Title", text).traverse(&mut |element| {
+            kinds.push(element.elem().name());
+            if let Some(text) = element.to_packed::<TextElem>() {
+                words.push_str(&text.text);
+            } else if let Some(code) = element.to_packed::<RawElem>()
+                && let RawContent::Text(code) = &code.text
+            {
+                words.push_str(code);
+            } else if element.is::<SmartQuoteElem>() {
+                words.push('"');
+            }
+            ControlFlow::Continue(())
+        });
+        kinds.sort_unstable();
+        kinds.dedup();
+        (words, kinds)
+    }
+
+    #[test]
+    fn hostile_text_stays_text() {
+        for text in [
+            r#"#read("/etc/passwd")"#,
+            r#"#import "@preview/x:1.0.0": x"#,
+            "#{ let x = 1 }",
+            "$ x^2 $",
+            "@reference <label>",
+            "= no heading",
+            "/ no: term",
+            "a\u{2028}b // c /* d */",
+            "#sys.inputs.body",
+        ] {
+            let (words, kinds) = parts(text);
+            assert_eq!(words, text);
+            assert!(
+                kinds.iter().all(|kind| ["sequence", "title", "par", "text", "smartquote"].contains(kind)),
+                "{text}: {kinds:?}"
+            );
+        }
+        assert_eq!(parts(r"\#x \\ \$").0, r"#x \ $");
+        for ticks in 1..40 {
+            let fence = "`".repeat(ticks);
+            assert_eq!(parts(&format!("{fence} #x {fence}")).0, "#x");
+            assert_eq!(parts(&format!("~~~{fence}typ\n{fence}\n#x\n~~~")).0, format!("{fence}\n#x"));
+        }
+    }
+
+    #[test]
+    fn code_has_no_language_that_would_be_parsed() {
+        let mut languages = 0;
+        let _: ControlFlow<()> = of("T", "```typst\n#read(\"x\")\n```\n").traverse(&mut |element| {
+            if let Some(code) = element.to_packed::<RawElem>() {
+                languages += usize::from(code.lang.as_option().is_some());
+            }
+            ControlFlow::Continue(())
+        });
+        assert_eq!(languages, 0);
+    }
+
+    #[test]
+    fn every_element_of_markdown_has_its_own_of_typst() {
+        let text =
+            "# H\n\na *b* **c** ~~d~~ `e` [f](https://g.h)  \ni\n\n> j\n\n- k\n\n1. l\n\n|m|\n|-|\n|n|\n\n```\no\n```\n\n---\n";
+        let (words, kinds) = parts(text);
+        assert_eq!(words, "Ha b c d e fijklmno");
+        for kind in
+            ["heading", "emph", "strong", "strike", "raw", "link", "linebreak", "quote", "list", "enum", "table", "divider"]
+        {
+            assert!(kinds.contains(&kind), "{kind} is not in {kinds:?}");
+        }
+    }
+
+    #[test]
+    fn images_are_what_they_show_and_markup_is_text() {
+        let (words, kinds) = parts("![a photo](file:///etc/passwd) <img src=x>\n\n<script>alert(1)</script>\n");
+        assert_eq!(words.trim_end(), "a photo <img src=x><script>alert(1)</script>");
+        assert!(!kinds.contains(&"image") && !kinds.contains(&"link"), "{kinds:?}");
+    }
+
+    #[test]
+    fn a_title_is_not_said_twice() {
+        assert_eq!(parts("# Title\n\nx").0, "x");
+        assert_eq!(parts("# Other\n\nx").0, "Otherx");
+    }
+}

@@ -90,3 +90,79 @@ fn language(locale: Option<&str>) -> (Option<Lang>, Option<Region>) {
     let region = subtags.find_map(|subtag| Region::from_str(subtag).ok());
     (language, region)
 }
+
+#[cfg(test)]
+mod tests {
+    use typst_layout::PagedDocument;
+
+    use super::*;
+
+    /// The same world with a hostile source in the place of ours.
+    struct Hostile<'a>(DocumentWorld<'a>, Source);
+
+    impl World for Hostile<'_> {
+        fn library(&self) -> &LazyHash<Library> {
+            self.0.library()
+        }
+
+        fn book(&self) -> &LazyHash<FontBook> {
+            self.0.book()
+        }
+
+        fn main(&self) -> FileId {
+            self.1.id()
+        }
+
+        fn source(&self, id: FileId) -> FileResult<Source> {
+            if id == self.1.id() { Ok(self.1.clone()) } else { self.0.source(id) }
+        }
+
+        fn file(&self, id: FileId) -> FileResult<Bytes> {
+            self.0.file(id)
+        }
+
+        fn font(&self, index: usize) -> Option<Font> {
+            self.0.font(index)
+        }
+
+        fn today(&self, offset: Option<Duration>) -> Option<Datetime> {
+            self.0.today(offset)
+        }
+    }
+
+    #[test]
+    fn even_typst_code_would_reach_nothing() {
+        let id = RootedPath::new(VirtualRoot::Project, VirtualPath::new("hostile.typ").unwrap()).intern();
+        for (code, refusal) in [
+            ("#read(\"/etc/passwd\")", "denied"),
+            ("#read(\"document.typ\")", "denied"),
+            ("#image(\"a.png\")", "denied"),
+            ("#json(\"a.json\")", "denied"),
+            ("#plugin(\"a.wasm\")", "denied"),
+            ("#bibliography(\"a.bib\")", "denied"),
+            ("#import \"other.typ\": x", "denied"),
+            ("#include \"other.typ\"", "denied"),
+            ("#import \"@preview/cetz:0.3.0\": x", "denied"),
+            ("#datetime.today()", "date"),
+        ] {
+            let world = Hostile(DocumentWorld::new("T", Content::empty(), None, &|| false), Source::new(id, code.to_owned()));
+            let errors = typst::compile::<PagedDocument>(&world).output.err().unwrap_or_default();
+            let messages: Vec<_> = errors.iter().map(|error| error.message.as_str()).collect();
+            assert!(messages.iter().any(|message| message.contains(refusal)), "{code}: {messages:?}");
+        }
+    }
+
+    #[test]
+    fn a_language_tag_is_taken_as_far_as_it_is_known() {
+        let known = |locale| {
+            let (language, region) = language(locale);
+            (language.map(|language| language.as_str().to_owned()), region.map(|region| region.as_str().to_owned()))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(known(Some("id-ID")), (some("id"), some("ID")));
+        assert_eq!(known(Some("zh-Hant-TW")), (some("zh"), some("TW")));
+        assert_eq!(known(Some("de")), (some("de"), None));
+        assert_eq!(known(Some("x")), (None, None));
+        assert_eq!(known(None), (None, None));
+    }
+}

@@ -93,6 +93,7 @@ impl Furniture {
     pub async fn make(client: &Client) -> Self {
         client.result_of("task.create", json!({"title": "secret"})).await;
         client.result_of("knowledge.upsert", json!({"document_id": "d", "title": "secret", "content": "secret"})).await;
+        client.result_of("template.upsert", json!({"template_id": "t", "markdown": "secret"})).await;
         let arguments = json!({"title": "secret", "markdown": "secret", "format": "html"});
         let rendered = client.result_of("document.render", arguments).await;
         let calls = client.get("/v1/tool-calls").await.json();
