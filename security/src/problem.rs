@@ -49,6 +49,8 @@ pub enum ProblemKind {
     TooLarge,
     /// 415
     UnsupportedMediaType,
+    /// 416
+    RangeNotSatisfiable,
     /// 422
     IdempotencyMismatch,
     /// 429
@@ -71,6 +73,7 @@ impl ProblemKind {
             Self::Conflict => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -90,6 +93,7 @@ impl ProblemKind {
             Self::Conflict => "urn:toolgate:problem:conflict",
             Self::TooLarge => "urn:toolgate:problem:too-large",
             Self::UnsupportedMediaType => "urn:toolgate:problem:unsupported-media-type",
+            Self::RangeNotSatisfiable => "urn:toolgate:problem:range-not-satisfiable",
             Self::IdempotencyMismatch => "urn:toolgate:problem:idempotency-mismatch",
             Self::RateLimited => "urn:toolgate:problem:rate-limited",
             Self::Internal => "urn:toolgate:problem:internal",
@@ -109,6 +113,7 @@ impl ProblemKind {
             Self::Conflict => "The call's state does not allow this",
             Self::TooLarge => "The request body is too large",
             Self::UnsupportedMediaType => "The content type is not supported",
+            Self::RangeNotSatisfiable => "The range asked for is not there",
             Self::IdempotencyMismatch => "The idempotency key was used for a different request",
             Self::RateLimited => "Too many requests",
             Self::Internal => "Something went wrong on our side",
@@ -129,6 +134,7 @@ impl ProblemKind {
             | Self::MethodNotAllowed
             | Self::NotAcceptable
             | Self::Conflict
+            | Self::RangeNotSatisfiable
             | Self::Internal
             | Self::Unavailable => None,
         }

@@ -19,6 +19,7 @@ mod outbound;
 mod policy;
 mod projector;
 mod refusals;
+mod render;
 mod routes;
 mod secrets;
 mod store;

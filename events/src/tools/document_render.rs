@@ -5,15 +5,28 @@ use uuid::Uuid;
 
 use super::{Contract, FIRST_VERSION, Retry, SideEffects, lane};
 
-/// Arguments of `document.render`.
+/// Arguments of `document.render`: the text itself, or the name of a template.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend(
+    "oneOf" = [
+        {"required": ["markdown"], "properties": {"markdown": {"type": "string"}}},
+        {"required": ["template_id"], "properties": {"template_id": {"type": "string"}}},
+    ],
+    "dependentRequired" = {"template_version": ["template_id"]},
+))]
 pub struct DocumentRenderInput {
     #[schemars(length(min = 1, max = 500))]
     pub title: String,
     /// Markdown (CommonMark with tables). With `data` it is a template in Jinja syntax, filled in before it is rendered.
     #[schemars(length(min = 1))]
-    pub markdown: String,
+    pub markdown: Option<String>,
+    /// A template kept with `template.upsert`, filled in with `data`.
+    #[schemars(length(min = 1, max = 255))]
+    pub template_id: Option<String>,
+    /// The latest when absent.
+    #[schemars(range(min = 1))]
+    pub template_version: Option<u32>,
     /// Values for the template.
     pub data: Option<serde_json::Map<String, serde_json::Value>>,
     pub format: DocumentFormat,
@@ -24,6 +37,7 @@ pub struct DocumentRenderInput {
 #[serde(rename_all = "lowercase")]
 pub enum DocumentFormat {
     Html,
+    Pdf,
 }
 
 /// Result of `document.render`.
@@ -36,18 +50,31 @@ pub struct DocumentRenderOutput {
     pub size: u64,
     /// Of the artifact's bytes, lower-case hex.
     pub sha256: String,
+    /// Of a PDF.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pages: Option<u32>,
+    /// The version of the template that was used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template_version: Option<u32>,
+    /// Of that version's Markdown, lower-case hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template_sha256: Option<String>,
 }
 
 pub(super) fn define() -> Contract {
     Contract {
-        description: "Renders Markdown, optionally filled with data, to a self-contained HTML document kept as an artifact.",
+        description: "Renders Markdown or a template, optionally filled with data, to a self-contained HTML document or a PDF kept \
+                      as an artifact.",
         side_effects: SideEffects::Idempotent,
         lane: lane("render"),
         timeout_ms: 30_000,
         retry: Retry::up_to(3),
+        localized: true,
         examples: vec![
             json!({"title": "Report", "markdown": "# Report\n\nAll is well.", "format": "html"}),
             json!({"title": "Hello", "markdown": "Hello **{{ name }}**", "data": {"name": "Ada"}, "format": "html"}),
+            json!({"title": "Report", "markdown": "| Region | Calls |\n|---|---:|\n| Java | 12 |", "format": "pdf"}),
+            json!({"title": "Invoice", "template_id": "invoice", "data": {"total": "12.00"}, "format": "pdf"}),
         ],
         ..Contract::of::<DocumentRenderInput, DocumentRenderOutput>("document.render", FIRST_VERSION)
     }

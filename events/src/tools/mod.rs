@@ -26,6 +26,8 @@ registry! {
     knowledge_upsert
     knowledge_search
     knowledge_get
+    template_upsert
+    template_get
     document_render
     task_create
     task_update

@@ -54,6 +54,24 @@ impl Artifacts {
         kept.take(bytes.len() as u64 + 1).read_to_end(&mut found).await.is_ok() && found == bytes
     }
 
+    /// `length` of the bytes kept under an id, from the byte `first`, counted from 0. The object store has no way to begin in the
+    /// middle, so what comes before is read and thrown away; what comes after is not read.
+    ///
+    /// # Errors
+    /// [`ArtifactError`]
+    pub async fn get_part(
+        &self,
+        tenant: TenantId,
+        artifact: Uuid,
+        first: u64,
+        length: u64,
+    ) -> Result<impl AsyncRead + Send + Unpin + use<>, ArtifactError> {
+        let mut bytes = self.get(tenant, artifact).await?;
+        let before = tokio::io::copy(&mut (&mut bytes).take(first), &mut tokio::io::sink()).await;
+        before.map_err(|error| ArtifactError::Unavailable(error.to_string()))?;
+        Ok(bytes.take(length))
+    }
+
     /// The bytes kept under an id; the object store checks their digest as they are read.
     ///
     /// # Errors

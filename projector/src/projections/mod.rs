@@ -6,6 +6,7 @@ mod document;
 mod knowledge_document;
 mod parked_event;
 mod task;
+mod template_version;
 mod tool_call;
 mod vector_item;
 
@@ -31,6 +32,7 @@ pub async fn project(transaction: &mut PgConnection, events: &[Numbered]) -> Res
     document::project(transaction, &outcomes, &mut parked).await?;
     knowledge_document::project(transaction, &outcomes, &mut parked).await?;
     vector_item::project(transaction, &outcomes, &mut parked).await?;
+    template_version::project(transaction, &outcomes, &mut parked).await?;
     parked.project(transaction).await
 }
 
@@ -144,7 +146,15 @@ async fn outcomes<'a>(transaction: &mut PgConnection, events: &'a [Numbered]) ->
 }
 
 fn feeds_a_read_model(tool: &str) -> bool {
-    [task::CREATE, task::UPDATE, document::TOOL, knowledge_document::TOOL, vector_item::TOOL].contains(&tool)
+    let feeding = [
+        task::CREATE,
+        task::UPDATE,
+        document::TOOL,
+        knowledge_document::TOOL,
+        template_version::TOOL,
+        vector_item::TOOL,
+    ];
+    feeding.contains(&tool)
 }
 
 /// PostgreSQL has no unsigned integers; nothing here comes near the difference.

@@ -4,11 +4,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio_util::io::ReaderStream;
-use toolgate_security::{Authenticated, PathId, Problem, Query, TenantTx};
+use toolgate_security::{Authenticated, PathId, Problem, ProblemDocument, ProblemKind, Query, TenantTx};
 
-use super::{page::NoParameters, refusals::RefusalsOfAny};
+use super::{
+    page::NoParameters,
+    range::{self, Part},
+    refusals::RefusalsOfAny,
+};
 use crate::{
     Error, State,
     queries::documents::{self, DocumentRow},
@@ -16,16 +20,37 @@ use crate::{
 
 /// Tenant-made HTML must not run as our origin.
 const SANDBOX: &str = "sandbox; default-src 'none'; style-src 'unsafe-inline'";
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
 /// An artifact's bytes
 #[utoipa::path(
     get,
     path = "/v1/artifacts/{artifact_id}",
     tag = "read-models",
-    params(("artifact_id" = Uuid, Path)),
+    params(
+        ("artifact_id" = Uuid, Path),
+        ("Range" = Option<String>, Header, description = "One range of bytes (RFC 9110, section 14); several, or what is none, get the whole"),
+        ("If-Range" = Option<String>, Header, description = "The ETag that the range belongs to; under another one, the whole is sent"),
+        ("If-None-Match" = Option<String>, Header, description = "The ETags already there"),
+    ),
     responses(
-        (status = 200, description = "The bytes, in the type the document says", content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 200, description = "The bytes, in the type the document says", content_type = "application/octet-stream", body = Vec<u8>,
+            headers(
+                ("Accept-Ranges" = String, description = "`bytes`"),
+                ("ETag" = String, description = "The SHA-256 of the whole"),
+                ("Content-Digest" = String, description = "Of the body (RFC 9530)"),
+                ("Repr-Digest" = String, description = "Of the whole (RFC 9530)"),
+            )),
+        (status = 206, description = "The bytes of the range", content_type = "application/octet-stream", body = Vec<u8>,
+            headers(
+                ("Content-Range" = String, description = "`bytes first-last/size`"),
+                ("ETag" = String, description = "The SHA-256 of the whole"),
+                ("Repr-Digest" = String, description = "Of the whole (RFC 9530)"),
+            )),
         (status = 304, description = "The ETag in If-None-Match still holds"),
+        (status = 416, description = "The artifact ends before the range begins", content_type = "application/problem+json",
+            body = inline(ProblemDocument<'_>), headers(("Content-Range" = String, description = "`bytes */size`"))),
         RefusalsOfAny
     ),
     security(("bearer" = []))
@@ -35,6 +60,7 @@ pub(crate) async fn get_artifact(
     extract::State(state): extract::State<State>,
     id: Result<PathId, Problem>,
     parameters: Result<Query<NoParameters>, Problem>,
+    method: Method,
     request: HeaderMap,
 ) -> Result<Response, Problem> {
     state.guard.authorize(&principal, "artifact:read")?;
@@ -47,10 +73,46 @@ pub(crate) async fn get_artifact(
     if is_unchanged(&request, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
-    let bytes = state.artifacts.get(principal.tenant_id, document.artifact_id).await.map_err(Error::from)?;
-    let mut response = Body::from_stream(ReaderStream::new(bytes)).into_response();
-    *response.headers_mut() = headers(&document, &etag);
-    Ok(response)
+    let (tenant, artifact) = (principal.tenant_id, document.artifact_id);
+    let headers = headers(&document, &etag);
+    if method == Method::HEAD {
+        // Ranges are for GET alone (RFC 9110, section 14.2).
+        return Ok((headers, Body::empty()).into_response());
+    }
+    match range::asked(&request, document.size, &etag) {
+        Part::Whole => {
+            let bytes = state.artifacts.get(tenant, artifact).await.map_err(Error::from)?;
+            Ok((headers, Body::from_stream(ReaderStream::new(bytes))).into_response())
+        }
+        Part::Bytes { first, last } => {
+            let length = last - first + 1;
+            let bytes = state.artifacts.get_part(tenant, artifact, first, length).await.map_err(Error::from)?;
+            let headers = headers_of_part(headers, length, &format!("bytes {first}-{last}/{}", document.size));
+            Ok((StatusCode::PARTIAL_CONTENT, headers, Body::from_stream(ReaderStream::new(bytes))).into_response())
+        }
+        Part::Unsatisfiable => Ok(unsatisfiable(document.size)),
+    }
+}
+
+/// The headers of a whole, for a part of it.
+fn headers_of_part(mut headers: HeaderMap, length: u64, range: &str) -> HeaderMap {
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    // It is over what is sent; of the whole, `Repr-Digest` tells.
+    headers.remove(CONTENT_DIGEST);
+    if let Ok(range) = HeaderValue::from_str(range) {
+        headers.insert(header::CONTENT_RANGE, range);
+    }
+    headers
+}
+
+fn unsatisfiable(size: u64) -> Response {
+    let detail = format!("the artifact has {size} bytes");
+    let mut response = Problem::new(ProblemKind::RangeNotSatisfiable, detail).into_response();
+    let fields = [(header::ACCEPT_RANGES, "bytes".to_owned()), (header::CONTENT_RANGE, format!("bytes */{size}"))];
+    response
+        .headers_mut()
+        .extend(fields.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))));
+    response
 }
 
 /// RFC 9110, section 13.1.2.
@@ -63,15 +125,18 @@ fn headers(document: &DocumentRow, etag: &str) -> HeaderMap {
     let disposition = format!("inline; filename=\"{}\"", file_name(document));
     let mut headers = HeaderMap::from_iter([
         (header::CONTENT_LENGTH, HeaderValue::from(document.size)),
+        (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
         (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(SANDBOX)),
     ]);
     let content_type = HeaderValue::from_str(&document.content_type);
     headers.insert(header::CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")));
+    let digest = digest(&document.sha256);
     let rest = [
         (header::ETAG, Some(etag.to_owned())),
-        (HeaderName::from_static("content-digest"), content_digest(&document.sha256)),
+        (CONTENT_DIGEST, digest.clone()),
+        (REPR_DIGEST, digest),
         (header::CONTENT_DISPOSITION, Some(disposition)),
     ];
     for (name, value) in rest {
@@ -82,11 +147,11 @@ fn headers(document: &DocumentRow, etag: &str) -> HeaderMap {
     headers
 }
 
-/// RFC 9530, section 2.
-fn content_digest(sha256: &str) -> Option<String> {
-    let digest = (0..sha256.len()).step_by(2).map(|index| u8::from_str_radix(sha256.get(index..index + 2)?, 16).ok());
-    let digest: Vec<u8> = digest.collect::<Option<_>>()?;
-    Some(format!("sha-256=:{}:", STANDARD.encode(digest)))
+/// RFC 9530, section 5.
+fn digest(sha256: &str) -> Option<String> {
+    let bytes = (0..sha256.len()).step_by(2).map(|index| u8::from_str_radix(sha256.get(index..index + 2)?, 16).ok());
+    let bytes: Vec<u8> = bytes.collect::<Option<_>>()?;
+    Some(format!("sha-256=:{}:", STANDARD.encode(bytes)))
 }
 
 /// A name that needs no quoting and means nothing to any shell or file system.
@@ -141,9 +206,14 @@ mod tests {
     fn the_digest_is_spelled_as_the_rfc_has_it() {
         let headers = headers(&document("t", "text/html"), "\"e\"");
         assert_eq!(headers["content-digest"], "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:");
+        assert_eq!(headers["repr-digest"], headers["content-digest"]);
+        let part = headers_of_part(headers.clone(), 2, "bytes 0-1/5");
+        assert_eq!(part.get("content-digest"), None, "it would be of the whole");
+        assert_eq!((&part["content-length"], &part["content-range"]), (&"2".parse().unwrap(), &"bytes 0-1/5".parse().unwrap()));
+        assert_eq!(part["repr-digest"], headers["repr-digest"]);
         assert_eq!(headers["content-length"], "5");
         assert_eq!(headers["content-security-policy"], SANDBOX);
-        assert_eq!(content_digest("xyz"), None);
+        assert_eq!(digest("xyz"), None);
     }
 
     #[test]

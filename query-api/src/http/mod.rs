@@ -5,6 +5,7 @@ mod audit;
 mod documents;
 mod events;
 mod page;
+mod range;
 mod refusals;
 mod tasks;
 mod tool_calls;

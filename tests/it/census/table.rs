@@ -94,6 +94,7 @@ impl Furniture {
         let task = client.result_of("task.create", json!({"title": "secret"})).await;
         client.result_of("task.update", json!({"task_id": task["task_id"], "comment": "secret"})).await;
         client.result_of("knowledge.upsert", json!({"document_id": "d", "title": "secret", "content": "secret"})).await;
+        client.result_of("template.upsert", json!({"template_id": "t", "markdown": "secret"})).await;
         let arguments = json!({"title": "secret", "markdown": "secret", "format": "html"});
         let rendered = client.result_of("document.render", arguments).await;
         let items = json!([{"id": "secret", "vector": [1], "text": "secret"}]);

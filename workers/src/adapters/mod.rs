@@ -4,6 +4,7 @@ mod knowledge_reference;
 mod markdown;
 mod task_row;
 mod vector;
+mod template;
 
 use std::time::Instant;
 
@@ -39,6 +40,8 @@ registry! {
     "knowledge.upsert" => knowledge_upsert
     "knowledge.search" => knowledge_search
     "knowledge.get" => knowledge_get
+    "template.upsert" => template_upsert
+    "template.get" => template_get
     "document.render" => document_render
     "task.create" => task_create
     "task.update" => task_update
