@@ -10,6 +10,7 @@ mod catalog;
 mod envelope;
 mod event;
 mod ids;
+pub mod mcp;
 mod refusal;
 pub mod serde_text;
 mod subject;

@@ -12,6 +12,7 @@ mod faults;
 mod golden;
 mod idempotency;
 mod limits;
+mod mcp;
 mod openapi;
 mod outbound;
 mod policy;

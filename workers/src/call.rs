@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use toolgate_events::{
-    CallError, CallSubject, DecodeError, Envelope, Lane, Partition, Status, ToolCall, ToolCallEvent,
+    CallError, CallSubject, DecodeError, Envelope, Lane, Partition, Status, ToolCall, ToolCallEvent, ToolCallRequested, mcp,
     tool_call::{self, Command},
     tools::{Contract, SideEffects},
 };
@@ -152,7 +152,8 @@ async fn park(context: &Context, lane: &Lane, delivery: &Delivery, reason: &str)
 
 async fn run(context: &Context, delivery: &Delivery, mut held: Held) -> Result<(), Abandoned> {
     let Some(request) = held.call.request.clone() else { return Ok(()) };
-    let runnable = context.environment.catalog.find(&request.tool).zip(adapters::find(&request.tool));
+    let contract = contract_of(context, &request).await?;
+    let runnable = contract.zip(adapters::find(&request.tool));
     let Some((contract, adapter)) = runnable else {
         let error = problem("unknown-tool", "This release does not have the tool", "no worker of this lane can run it");
         return record(context, delivery, held, "unknown", Duration::ZERO, Err((1, error))).await;
@@ -171,7 +172,7 @@ async fn run(context: &Context, delivery: &Delivery, mut held: Held) -> Result<(
     let timeout = contract.timeout(request.options.timeout_ms);
     let cancelled = CancellationToken::new();
     let _cancels = cancelled.clone().drop_guard();
-    let mut call = Call::new(held.subject.tenant_id, held.subject.call_id, &request, began + timeout, cancelled);
+    let mut call = Call::new(held.subject.tenant_id, held.subject.call_id, &request, began + timeout, cancelled, contract);
     let answer = attempt_until_answered(context, adapter, &mut call, timeout).await?;
     crash::point("worker.effect");
     let outcome = match answer {
@@ -179,6 +180,20 @@ async fn run(context: &Context, delivery: &Delivery, mut held: Held) -> Result<(
         Err(error) => Err((attempt, error)),
     };
     record(context, delivery, held, contract.name, began.elapsed(), outcome).await
+}
+
+/// The contract to run a call by. Whoever accepted the call may have heard of a discovered tool, or of its change, before us.
+async fn contract_of(context: &Context, request: &ToolCallRequested) -> Result<Option<&'static Contract>, Abandoned> {
+    let environment = &context.environment;
+    let contract = environment.catalog.find(&request.tool);
+    let is_as_decided = |contract: &&Contract| {
+        contract.upstream.is_none() || contract.hash().is_ok_and(|hash| hash == request.authorization.contract_hash)
+    };
+    if !request.tool.starts_with(mcp::PREFIX) || contract.as_ref().is_some_and(is_as_decided) {
+        return Ok(contract);
+    }
+    environment.discovered.refresh().await.map_err(|error| LoadError::Unavailable(error.to_string()))?;
+    Ok(environment.catalog.find(&request.tool))
 }
 
 enum Claim {

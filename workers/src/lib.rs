@@ -4,6 +4,7 @@
 
 mod adapters;
 mod call;
+mod mcp;
 mod metrics;
 mod places;
 mod runtime;
@@ -13,8 +14,9 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 use toolgate_events::{Catalog, Lane};
 use toolgate_security::{Egress, ReadPool, Redactor};
-use toolgate_store::{Artifacts, Clock, ConsumeError, Log};
+use toolgate_store::{Artifacts, Clock, ConsumeError, Discovered, Log};
 
+pub use mcp::{Mcp, McpOptions, McpServer, McpTransport, Pattern};
 pub use runtime::Worker;
 
 /// What a worker is made of.
@@ -32,10 +34,14 @@ pub struct Options {
 pub struct Environment {
     pub log: Log,
     pub catalog: Catalog,
+    /// What keeps the catalog up to date.
+    pub discovered: Discovered,
     pub database: ReadPool,
     pub artifacts: Artifacts,
     /// The only way to anybody outside.
     pub egress: Egress,
+    /// Upstream MCP servers, which are outside too.
+    pub mcp: Mcp,
     /// What outcomes must not hold.
     pub redactor: Redactor,
     pub clock: Clock,

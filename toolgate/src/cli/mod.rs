@@ -175,7 +175,13 @@ impl Common {
 /// Sends log lines to stderr; `RUST_LOG` chooses which, else `filter` does.
 fn log(settings: &Settings, filter: &str) {
     secrets::learn_settings(Stderr::redactor(), settings);
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
+    let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
+    // It logs whole messages of MCP servers, unless it is kept from it.
+    if !std::env::var(EnvFilter::DEFAULT_ENV).is_ok_and(|chosen| chosen.contains("rmcp"))
+        && let Ok(silence) = "rmcp=off".parse()
+    {
+        filter = filter.add_directive(silence);
+    }
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Stderr);
     // It fails only when a subscriber is installed already, and then that one serves.
     drop(match settings.log_format {

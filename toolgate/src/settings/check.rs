@@ -71,6 +71,8 @@ pub(super) fn values(settings: &Settings) -> Result<(), Error> {
         .map_err(|entry| impossible("egress_allow", format!("has {entry:?}, which is no host")))?;
     Networks::parse(&settings.egress_private_networks)
         .map_err(|entry| impossible("egress_private_networks", format!("has {entry:?}, which is no network in CIDR notation")))?;
+    super::mcp::check(&settings.mcp)?;
+    within("mcp_refresh_seconds", settings.mcp_refresh_seconds, 1..=86_400)?;
     within("projector_batch", settings.projector_batch, 1..=1_000)?;
     if let Some(bytes) = settings.log_max_bytes {
         within("log_max_bytes", bytes, 1024 * 1024..=i64::MAX as u64)?;
@@ -103,7 +105,7 @@ fn within<T: PartialOrd + Display + Debug>(key: &'static str, value: T, range: R
     Err(impossible(key, format!("is {value}; it must be between {least} and {most}")))
 }
 
-fn impossible(key: &'static str, problem: impl Into<String>) -> Error {
+pub(super) fn impossible(key: &'static str, problem: impl Into<String>) -> Error {
     Error::Impossible { key, problem: problem.into() }
 }
 

@@ -1,6 +1,7 @@
 //! One file per tool. An adapter is given the call and an environment; the registry below is one line a tool.
 
 mod markdown;
+mod mcp;
 
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use futures::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
-use toolgate_events::{CallError, CallId, CallOptions, TenantId, ToolCallRequested};
+use toolgate_events::{CallError, CallId, CallOptions, TenantId, ToolCallRequested, mcp::PREFIX, tools::Contract};
 use toolgate_security::EgressError;
 
 use crate::Environment;
@@ -25,6 +26,7 @@ macro_rules! registry {
         pub fn find(tool: &str) -> Option<Adapter> {
             Some(match tool {
                 $($name => |call, environment| Box::pin($tool::run(call, environment)),)*
+                name if name.starts_with(PREFIX) => |call, environment| Box::pin(mcp::run(call, environment)),
                 _ => return None,
             })
         }
@@ -51,6 +53,8 @@ pub struct Call {
     pub deadline: Instant,
     /// Told when nobody waits for this attempt any more: what runs beside the adapter's own future must look at it.
     pub cancelled: CancellationToken,
+    /// The contract that it is run by.
+    pub contract: &'static Contract,
     arguments: Value,
 }
 
@@ -69,6 +73,12 @@ pub enum ToolError {
     /// The other side failed, or says that it cannot serve now. `sent` is whether the request may have taken effect there.
     #[error("{detail}")]
     Upstream { detail: String, sent: bool },
+    /// The tool itself says that it failed: recorded, never retried. Its words are a stranger's, bounded, and for the caller.
+    #[error("{0}")]
+    Reported(String),
+    /// The other side's tool is not the one that was accepted: nothing is sent until an operator accepts the change.
+    #[error("the upstream server defines this tool otherwise than it did when it was accepted; an operator must look at it")]
+    Quarantined,
     /// toolgate's own database or log is away: the call waits for it, since nobody else could do better.
     #[error("{0}")]
     Infrastructure(String),
@@ -87,9 +97,10 @@ impl Call {
         request: &ToolCallRequested,
         deadline: Instant,
         cancelled: CancellationToken,
+        contract: &'static Contract,
     ) -> Self {
         let arguments = Value::Object(request.arguments.clone());
-        Self { tenant_id, call_id, options: request.options.clone(), deadline, cancelled, arguments }
+        Self { tenant_id, call_id, options: request.options.clone(), deadline, cancelled, contract, arguments }
     }
 
     /// The arguments as the contract's input type.
@@ -109,6 +120,8 @@ impl ToolError {
             Self::Egress(_) | Self::Upstream { .. } => {
                 ("urn:toolgate:tool:upstream", "The other side did not answer as it should")
             }
+            Self::Reported(_) => ("urn:toolgate:tool:reported", "The tool says that it failed"),
+            Self::Quarantined => ("urn:toolgate:tool:quarantined", "The tool has changed and is not run"),
             Self::Infrastructure(_) => ("urn:toolgate:tool:unavailable", "The tool could not be run"),
             Self::Internal(_) => ("urn:toolgate:tool:internal", "The tool failed by its own fault"),
             Self::Answer(_) => ("urn:toolgate:tool:invalid-answer", "The tool's answer cannot be recorded"),
