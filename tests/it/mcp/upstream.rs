@@ -11,7 +11,7 @@ use axum::{
     Router,
     body::Body,
     extract::State,
-    http::StatusCode,
+    http::{HeaderMap, HeaderValue, StatusCode},
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -56,6 +56,17 @@ impl Upstream {
         let lines = fs::read_to_string(seen(&self.script())).unwrap_or_default();
         let messages = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         messages.filter(|message| message["method"] == method).collect()
+    }
+
+    /// The headers of every request that it got over HTTP.
+    pub fn headers(&self) -> Vec<BTreeMap<String, String>> {
+        let lines = fs::read_to_string(self.beside("headers")).unwrap_or_default();
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// A file of the server's own.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     fn script(&self) -> PathBuf {
@@ -158,7 +169,11 @@ fn seen(script: &Path) -> PathBuf {
     script.with_extension("seen")
 }
 
-async fn answer_http(State(script): State<PathBuf>, body: String) -> Response {
+async fn answer_http(State(script): State<PathBuf>, headers: HeaderMap, body: String) -> Response {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers: BTreeMap<_, _> = headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    let mut log = OpenOptions::new().create(true).append(true).open(script.with_file_name("headers")).unwrap();
+    writeln!(log, "{}", json!(headers)).unwrap();
     match reply(&script, &serde_json::from_str(&body).unwrap()) {
         Reply::Nothing => StatusCode::ACCEPTED.into_response(),
         Reply::Message(message) => ([("content-type", "application/json")], message.to_string()).into_response(),
