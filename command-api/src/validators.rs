@@ -26,7 +26,9 @@ struct Compiled {
 
 impl Compiled {
     fn of(contract: &'static Contract) -> Self {
-        let options = jsonschema::draft202012::options().should_validate_formats(true);
+        // Patterns may be a stranger's: this kind takes time in proportion to the text.
+        let patterns = jsonschema::PatternOptions::regex();
+        let options = jsonschema::draft202012::options().should_validate_formats(true).with_pattern_options(patterns);
         let validator = options.build(&contract.input_schema).ok();
         Self { contract, validator, contract_hash: contract.hash().unwrap_or_default() }
     }

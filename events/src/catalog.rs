@@ -7,25 +7,42 @@ use crate::tools::{self, Contract};
 
 /// The contracts that a process knows: those of this release, and those it discovered. Clones share what is discovered.
 #[derive(Clone, Debug, Default)]
-pub struct Catalog(Arc<RwLock<BTreeMap<&'static str, &'static Contract>>>);
+pub struct Catalog(Arc<RwLock<Discovered>>);
+
+#[derive(Debug, Default)]
+struct Discovered {
+    offered: BTreeMap<&'static str, &'static Contract>,
+    /// Known by name, and not offered to anybody.
+    withheld: BTreeMap<&'static str, &'static Contract>,
+}
 
 impl Catalog {
     /// The contract called `name`.
     pub fn find(&self, name: &str) -> Option<&'static Contract> {
-        tools::find(name).or_else(|| self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).copied())
+        let discovered = || {
+            let discovered = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            discovered.offered.get(name).or_else(|| discovered.withheld.get(name)).copied()
+        };
+        tools::find(name).or_else(discovered)
     }
 
-    /// Every contract: those of this release first, in the order of the registry.
+    /// Every contract that is offered: those of this release first, in the order of the registry.
     pub fn all(&self) -> Vec<&'static Contract> {
         let discovered = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        tools::all().iter().chain(discovered.values().copied()).collect()
+        tools::all().iter().chain(discovered.offered.values().copied()).collect()
     }
 
-    /// Replaces what was discovered before. A name of this release stays what it is.
-    pub fn replace(&self, discovered: impl IntoIterator<Item = &'static Contract>) {
-        let discovered = discovered.into_iter().filter(|contract| tools::find(contract.name).is_none());
-        let discovered = discovered.map(|contract| (contract.name, contract)).collect();
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = discovered;
+    /// Replaces what was discovered before. A name of this release stays what it is. What is withheld can still be found by its
+    /// name, so that who knows it learns why it is not run.
+    pub fn replace(
+        &self,
+        offered: impl IntoIterator<Item = &'static Contract>,
+        withheld: impl IntoIterator<Item = &'static Contract>,
+    ) {
+        let is_new = |contract: &&'static Contract| tools::find(contract.name).is_none();
+        let offered = offered.into_iter().filter(is_new).map(|contract| (contract.name, contract)).collect();
+        let withheld = withheld.into_iter().filter(is_new).map(|contract| (contract.name, contract)).collect();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Discovered { offered, withheld };
     }
 }
 
@@ -46,7 +63,7 @@ mod tests {
     #[test]
     fn a_name_of_this_release_stays_what_it_is() {
         let (catalog, own) = (Catalog::default(), &tools::all()[0]);
-        catalog.replace([discovered(own.name, "an impostor"), discovered("mcp.files.read", "reads")]);
+        catalog.replace([discovered(own.name, "an impostor"), discovered("mcp.files.read", "reads")], []);
         assert!(std::ptr::eq(catalog.find(own.name).unwrap(), own));
         assert_eq!(described(&catalog, "mcp.files.read"), Some("reads"));
         let names: Vec<_> = catalog.all().iter().map(|contract| contract.name).collect();
@@ -57,11 +74,11 @@ mod tests {
     #[test]
     fn what_was_discovered_before_is_replaced() {
         let catalog = Catalog::default();
-        catalog.replace([discovered("mcp.b.x", "first"), discovered("mcp.a.x", "first")]);
-        catalog.replace([discovered("mcp.b.x", "second")]);
+        catalog.replace([discovered("mcp.b.x", "first"), discovered("mcp.a.x", "first")], []);
+        catalog.replace([discovered("mcp.b.x", "second")], []);
         assert_eq!(described(&catalog, "mcp.b.x"), Some("second"));
         assert_eq!(described(&catalog, "mcp.a.x"), None);
-        catalog.replace([]);
+        catalog.replace([], []);
         assert_eq!(catalog.all().len(), tools::all().len());
     }
 
@@ -69,7 +86,7 @@ mod tests {
     fn clones_share_what_is_discovered() {
         let catalog = Catalog::default();
         let clone = catalog.clone();
-        catalog.replace([discovered("mcp.a.x", "shared")]);
+        catalog.replace([discovered("mcp.a.x", "shared")], []);
         assert_eq!(described(&clone, "mcp.a.x"), Some("shared"));
         assert_eq!(described(&Catalog::default(), "mcp.a.x"), None, "another process' catalog");
     }

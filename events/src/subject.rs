@@ -49,6 +49,11 @@ impl Lane {
         Self(Self::REFUSAL.to_owned())
     }
 
+    /// Where the tools of upstream MCP servers run: one lane, because the broker's permissions are made of a list that never changes.
+    pub fn mcp() -> Self {
+        Self("mcp".to_owned())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -31,8 +31,8 @@ use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter, met
 pub use admission::{Admission, Admitted, OnRefused, Place, Places, RateLimits, Refused, admit_commands};
 pub use description::{Described, describe};
 pub use egress::{
-    AllowList, Egress, EgressError, EgressLimits, EgressRequest, EgressResponse, Networks, Resolver, Rule as EgressRule,
-    SystemResolver,
+    AllowList, Egress, EgressError, EgressLimits, EgressRequest, EgressResponse, EgressStream, Networks, Resolver,
+    Rule as EgressRule, SystemResolver,
 };
 pub use entrance::{Entrance, EntranceLimits, OWN_ROUTES, Readiness};
 pub use extract::{Accepts, Authenticated, Media, PathId, PathName, Query, StrictJson, json_pointer, media};

@@ -14,6 +14,7 @@ mod golden;
 mod idempotency;
 mod knowledge;
 mod limits;
+mod mcp;
 mod openapi;
 mod outbound;
 mod policy;

@@ -61,8 +61,22 @@ pub fn learn_settings(redactor: &Redactor, settings: &Settings) {
         &settings.nats_url_projector,
     ];
     urls.into_iter().flatten().for_each(|url| redactor.learn_url(url.expose_secret()));
+    for server in settings.mcp.values() {
+        server.headers.values().chain(server.env.values()).for_each(|secret| learn_header(redactor, secret.expose_secret()));
+        if let Some(url) = &server.url {
+            redactor.learn_url(url);
+        }
+    }
     if let Some(url) = &settings.jwks_url {
         redactor.learn_url(url);
+    }
+}
+
+/// A value, and what is the secret in it where that is preceded by a scheme (RFC 9110, section 11.4).
+fn learn_header(redactor: &Redactor, value: &str) {
+    redactor.learn(value);
+    if let Some((_, credentials)) = value.split_once(' ') {
+        redactor.learn(credentials.trim());
     }
 }
 

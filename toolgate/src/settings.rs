@@ -17,6 +17,7 @@ use serde::{Deserialize, Deserializer};
 use toolgate_store::{TlsFiles, User};
 
 mod check;
+pub mod mcp;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +25,7 @@ const FILE: &str = "toolgate.toml";
 const PREFIX: &str = "TOOLGATE_";
 
 /// Keys that the environment names with the prefix.
-const KEYS: [&str; 34] = [
+const KEYS: [&str; 40] = [
     "listen",
     "admin_addr",
     "data_dir",
@@ -62,6 +63,9 @@ const KEYS: [&str; 34] = [
     "task_webhook_url",
     "task_webhook_secret",
     "task_webhook_first_pause_ms",
+    "mcp",
+    "mcp_pin_first",
+    "mcp_refresh_seconds",
 ];
 
 /// Keys that the environment names without the prefix.
@@ -149,6 +153,14 @@ pub struct Settings {
     /// Private networks (CIDR) that an allowed host may be in. In the environment separated by commas.
     #[serde(deserialize_with = "list")]
     pub egress_private_networks: Vec<String>,
+    /// Upstream MCP servers by name, at most 32. In the environment as JSON: `{"<server>": {"url": "https://…"}}`.
+    #[serde(deserialize_with = "mcp::servers")]
+    pub mcp: BTreeMap<String, mcp::McpServerSettings>,
+    /// Whether a tool that an MCP server offers for the first time can be called at once, or waits until an operator accepts it.
+    /// Default true.
+    pub mcp_pin_first: bool,
+    /// How often an MCP server is asked for its tools, in seconds, 1 to 86,400. Default 60.
+    pub mcp_refresh_seconds: u64,
     /// Events per projection transaction, 1 to 1,000. Default 1,000.
     pub projector_batch: usize,
     /// How log lines look. Default `text`.
@@ -318,6 +330,9 @@ fn defaults(profile: Profile) -> Result<config::ConfigBuilder<config::builder::D
         .set_default("body_timeout_ms", 30_000)?
         .set_default("egress_allow", Vec::<String>::new())?
         .set_default("egress_private_networks", Vec::<String>::new())?
+        .set_default("mcp", "{}")?
+        .set_default("mcp_pin_first", true)?
+        .set_default("mcp_refresh_seconds", 60)?
         .set_default("projector_batch", 1_000)?
         .set_default("task_webhook_first_pause_ms", 5_000)?
         .set_default("log_format", "text")

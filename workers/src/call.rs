@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use toolgate_events::{
-    CallSubject, DecodeError, Envelope, Lane, Partition, Reuse, ToolCallEvent, ToolCallRequested,
+    CallSubject, DecodeError, Envelope, Lane, Partition, Reuse, ToolCallEvent, ToolCallRequested, mcp,
     tools::{Contract, SideEffects},
 };
 use toolgate_store::{AppendError, Delivery, LoadError, crash};
@@ -106,7 +106,8 @@ async fn work(context: &Context, lane: &Lane, places: &Places, delivery: &Delive
         held = Held::of(held.subject, &recorded)?;
     }
     let Some(request) = held.call.request.clone() else { return Ok(()) };
-    match Job::of(context, delivery, &held.subject, &request) {
+    let contract = contract_of(context, &request).await?;
+    match contract.and_then(|contract| Job::of(context, delivery, &held.subject, &request, contract)) {
         Some(job) => job.work(places, held).await,
         None => {
             let error = problem("unknown-tool", "This release does not have the tool", "no worker of this lane can run it");
@@ -144,6 +145,20 @@ async fn park(context: &Context, lane: &Lane, delivery: &Delivery, reason: &str)
         .map_err(|error| LoadError::Unavailable(error.to_string()).into())
 }
 
+/// The contract to run a call by. Whoever accepted the call may have heard of a discovered tool, or of its change, before us.
+async fn contract_of(context: &Context, request: &ToolCallRequested) -> Result<Option<&'static Contract>, Abandoned> {
+    let environment = &context.environment;
+    let contract = environment.catalog.find(&request.tool);
+    let is_as_decided = |contract: &&Contract| {
+        contract.upstream.is_none() || contract.hash().is_ok_and(|hash| hash == request.authorization.contract_hash)
+    };
+    if !request.tool.starts_with(mcp::PREFIX) || contract.as_ref().is_some_and(is_as_decided) {
+        return Ok(contract);
+    }
+    environment.discovered.refresh().await.map_err(|error| LoadError::Unavailable(error.to_string()))?;
+    Ok(environment.catalog.find(&request.tool))
+}
+
 /// A call that can be run, and what its contract and its arguments say about running it.
 struct Job<'a> {
     context: &'a Context,
@@ -174,8 +189,13 @@ struct Resolved {
 
 impl<'a> Job<'a> {
     /// `None` when this release cannot run it.
-    fn of(context: &'a Context, delivery: &'a Delivery, subject: &CallSubject, request: &'a ToolCallRequested) -> Option<Self> {
-        let contract = context.environment.catalog.find(&request.tool)?;
+    fn of(
+        context: &'a Context,
+        delivery: &'a Delivery,
+        subject: &CallSubject,
+        request: &'a ToolCallRequested,
+        contract: &'static Contract,
+    ) -> Option<Self> {
         let adapter = adapters::find(&request.tool)?;
         let particulars = adapters::particulars(&request.tool, &request.arguments);
         let side_effects = particulars.side_effects.unwrap_or(contract.side_effects);
@@ -186,7 +206,8 @@ impl<'a> Job<'a> {
             let key = Key::of(contract.name, subject.tenant_id, &hash, &arguments, request.options.locale.as_deref());
             Reusable { key, fresh: cache.freshness(asked), stale: cache.staleness(asked) }
         });
-        let (subject, upstream) = (subject.clone(), particulars.upstream);
+        let upstream = particulars.upstream.or_else(|| contract.upstream.as_ref().map(|upstream| upstream.server.clone()));
+        let subject = subject.clone();
         Some(Self { context, delivery, request, subject, contract, adapter, upstream, side_effects, reusable })
     }
 
@@ -250,7 +271,8 @@ impl<'a> Job<'a> {
         let began = Instant::now();
         let cancelled = CancellationToken::new();
         let _cancels = cancelled.clone().drop_guard();
-        let mut call = Call::new(self.subject.tenant_id, self.subject.call_id, self.request, began + timeout, cancelled);
+        let mut call =
+            Call::new(self.subject.tenant_id, self.subject.call_id, self.request, began + timeout, cancelled, self.contract);
         let breaker = breaker::Key { tool: self.contract.name, tenant: self.subject.tenant_id, upstream: self.upstream.clone() };
         let (context, contract, adapter, side_effects) = (self.context, self.contract, self.adapter, self.side_effects);
         let attempts = Attempts { context, contract, adapter, breaker, side_effects, timeout, end };

@@ -10,6 +10,7 @@ mod cache;
 mod call;
 mod claim;
 mod held;
+mod mcp;
 mod metrics;
 mod places;
 mod record;
@@ -22,9 +23,10 @@ use std::{collections::BTreeMap, time::Duration};
 use prometheus_client::registry::Registry;
 use toolgate_events::{Catalog, Lane};
 use toolgate_security::{Egress, ReadPool, Redactor};
-use toolgate_store::{Artifacts, Clock, ConsumeError, Log};
+use toolgate_store::{Artifacts, Clock, ConsumeError, Discovered, Log};
 
 pub use cache::ResultCache;
+pub use mcp::{Mcp, McpOptions, McpServer, McpTransport, Pattern};
 pub use runtime::Worker;
 pub use webhook::Webhook;
 
@@ -49,12 +51,16 @@ pub struct Options {
 pub struct Environment {
     pub log: Log,
     pub catalog: Catalog,
+    /// What keeps the catalog up to date.
+    pub discovered: Discovered,
     pub database: ReadPool,
     pub artifacts: Artifacts,
     /// The only way to anybody outside.
     pub egress: Egress,
     /// Results that may answer later calls.
     pub results: ResultCache,
+    /// Upstream MCP servers, which are outside too.
+    pub mcp: Mcp,
     /// What outcomes must not hold.
     pub redactor: Redactor,
     pub clock: Clock,

@@ -42,6 +42,8 @@ pub fn transient(error: &ToolError) -> Option<&'static str> {
         ToolError::InvalidArguments(_)
         | ToolError::NotFound(_)
         | ToolError::Conflict(_)
+        | ToolError::Reported(_)
+        | ToolError::Quarantined
         | ToolError::Infrastructure(_)
         | ToolError::Internal(_)
         | ToolError::Answer(_) => None,
@@ -63,6 +65,8 @@ fn may_have_taken_effect(error: &ToolError) -> bool {
         ToolError::InvalidArguments(_)
         | ToolError::NotFound(_)
         | ToolError::Conflict(_)
+        | ToolError::Reported(_)
+        | ToolError::Quarantined
         | ToolError::Infrastructure(_)
         | ToolError::Internal(_)
         | ToolError::Answer(_) => false,

@@ -44,7 +44,7 @@ pub const FIRST_VERSION: u32 = 1;
 const LONGEST_TOTAL: Duration = Duration::from_secs(60);
 
 /// What running a tool does to the world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SideEffects {
     /// None: it may run any number of times.
@@ -121,6 +121,19 @@ pub struct Contract {
     pub output_schema: Value,
     /// Arguments that the input schema accepts.
     pub examples: Vec<Value>,
+    /// Whose tool it is, where it is not our own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Upstream>,
+}
+
+/// The tool of an upstream server that a contract stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Upstream {
+    pub server: String,
+    /// As the server spells it.
+    pub tool: String,
+    /// The definition that is pinned.
+    pub definition_sha256: String,
 }
 
 impl Contract {
@@ -140,6 +153,7 @@ impl Contract {
             input_schema: schema_of::<Input>(),
             output_schema: schema_of::<Output>(),
             examples: Vec::new(),
+            upstream: None,
         }
     }
 
@@ -185,7 +199,7 @@ pub fn find(name: &str) -> Option<&'static Contract> {
 
 /// Every lane that some tool runs in.
 pub fn lanes() -> Vec<Lane> {
-    let mut lanes: Vec<_> = CONTRACTS.iter().map(|contract| contract.lane.clone()).collect();
+    let mut lanes: Vec<_> = CONTRACTS.iter().map(|contract| contract.lane.clone()).chain([Lane::mcp()]).collect();
     lanes.sort();
     lanes.dedup();
     lanes

@@ -97,6 +97,8 @@ const PARTITION_GET: Grant = grant("$JS.API.STREAM.MSG.GET.EVENTS_{partition}", 
 const APPEND: Grant = grant("ev.*.*.*.*", "appends events");
 const ACCESS_INFO: Grant = grant("$JS.API.STREAM.INFO.ACCESS", "looks whether revocations have changed");
 const ACCESS_GET: Grant = grant("$JS.API.STREAM.MSG.GET.ACCESS", "reads revocations");
+const MCP_INFO: Grant = grant("$JS.API.STREAM.INFO.MCP", "looks whether definitions of MCP tools have changed");
+const MCP_GET: Grant = grant("$JS.API.STREAM.MSG.GET.MCP", "reads definitions of MCP tools");
 const LANE_INFO: Grant = grant("$JS.API.CONSUMER.INFO.*.lane-{lane}", "asks where a lane stands");
 const PROJECTED: Grant = grant("projected.*", "hears how far tenants are projected");
 const INVALIDATE: Grant = grant("invalidated", "says that kept results count no longer");
@@ -110,6 +112,8 @@ const COMMAND_API: Permissions = Permissions {
         PARTITION_GET,
         ACCESS_INFO,
         ACCESS_GET,
+        MCP_INFO,
+        MCP_GET,
         grant("limits.>", "counts calls with its replicas"),
         grant("$JS.API.STREAM.INFO.LIMITS", "opens the counters"),
         grant("$JS.API.STREAM.MSG.GET.LIMITS", "reads the counters"),
@@ -130,6 +134,8 @@ const QUERY_API: Permissions = Permissions {
         LANE_INFO,
         ACCESS_INFO,
         ACCESS_GET,
+        MCP_INFO,
+        MCP_GET,
         BUCKET_INFO,
         BUCKET_GET,
         grant("$JS.API.CONSUMER.CREATE.OBJ_artifacts", "reads an artifact's bytes"),
@@ -163,6 +169,9 @@ const WORKER: Permissions = Permissions {
         grant("$JS.FC.OBJ_artifacts.>", "paces that reading"),
         grant("$O.artifacts.*.*", "keeps artifacts"),
         INVALIDATE,
+        MCP_INFO,
+        MCP_GET,
+        grant("mcp.seen.*.*", "puts down what MCP servers say of their tools"),
     ],
     never_publish: &[],
     subscribe: &[
@@ -225,6 +234,14 @@ mod tests {
             }
         }
         assert!(User::Operator.permissions().is_none());
+    }
+
+    #[test]
+    fn no_role_accepts_what_only_an_operator_may() {
+        for user in User::ROLES {
+            let accepts = |grant: &Grant| grant.subject.starts_with("mcp.") && !grant.subject.starts_with("mcp.seen.");
+            assert!(!user.permissions().unwrap().publish.iter().any(accepts), "{user:?}");
+        }
     }
 
     #[test]

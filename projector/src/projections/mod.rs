@@ -146,14 +146,8 @@ async fn outcomes<'a>(transaction: &mut PgConnection, events: &'a [Numbered]) ->
 }
 
 fn feeds_a_read_model(tool: &str) -> bool {
-    let feeding = [
-        task::CREATE,
-        task::UPDATE,
-        document::TOOL,
-        knowledge_document::TOOL,
-        template_version::TOOL,
-        vector_item::TOOL,
-    ];
+    let feeding =
+        [task::CREATE, task::UPDATE, document::TOOL, knowledge_document::TOOL, template_version::TOOL, vector_item::TOOL];
     feeding.contains(&tool)
 }
 

@@ -22,6 +22,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use http::{HeaderMap, Method, StatusCode};
 use tokio::time::timeout;
 use url::{Host, Url};
@@ -87,6 +88,14 @@ pub struct EgressResponse {
     pub truncated: bool,
 }
 
+/// What came back, with a body that is still coming.
+pub struct EgressStream {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    /// Decompressed.
+    pub body: BoxStream<'static, Result<Bytes, EgressError>>,
+}
+
 /// The client that all adapters share.
 #[derive(Clone)]
 pub struct Egress {
@@ -125,11 +134,8 @@ impl Egress {
     /// # Errors
     /// [`EgressError`]. A refusal is counted in `violations_total`.
     pub async fn send(&self, tool: &'static str, request: EgressRequest) -> Result<EgressResponse, EgressError> {
-        let answer = timeout(self.limits.total, self.follow(request)).await.unwrap_or(Err(EgressError::Timeout));
-        if let Err(EgressError::Blocked(rule)) = &answer {
-            self.violations.count("egress_blocked", Some(tool));
-            tracing::info!(tool, rule = rule.name(), "an outbound request was refused");
-        }
+        let answer = timeout(self.limits.total, self.read(request)).await.unwrap_or(Err(EgressError::Timeout));
+        self.count(tool, answer.as_ref().err());
         answer
     }
 
@@ -141,7 +147,35 @@ impl Egress {
         self.judge(&target::parse(url)?).map(drop)
     }
 
-    async fn follow(&self, request: EgressRequest) -> Result<EgressResponse, EgressError> {
+    /// Sends a request of `tool` and hands the answer's body on as it comes: `total` ends with the headers, `idle` holds between
+    /// two pieces, and how much of the body is taken is the caller's to bound.
+    ///
+    /// # Errors
+    /// [`EgressError`]. A refusal is counted in `violations_total`.
+    pub async fn open(&self, tool: &'static str, request: EgressRequest) -> Result<EgressStream, EgressError> {
+        let opened = timeout(self.limits.total, self.follow(request)).await.unwrap_or(Err(EgressError::Timeout));
+        self.count(tool, opened.as_ref().err());
+        let response = opened?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        Ok(EgressStream { status, headers, body: body::pieces(response, self.limits.idle) })
+    }
+
+    fn count(&self, tool: &'static str, error: Option<&EgressError>) {
+        if let Some(EgressError::Blocked(rule)) = error {
+            self.violations.count("egress_blocked", Some(tool));
+            tracing::info!(tool, rule = rule.name(), "an outbound request was refused");
+        }
+    }
+
+    async fn read(&self, request: EgressRequest) -> Result<EgressResponse, EgressError> {
+        let response = self.follow(request).await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let (body, truncated) = body::read(response, self.limits.body_bytes, self.limits.idle).await?;
+        Ok(EgressResponse { status, headers, body, truncated })
+    }
+
+    /// The answer at the end of all redirects.
+    async fn follow(&self, request: EgressRequest) -> Result<reqwest::Response, EgressError> {
         headers::check(&request.headers)?;
         let url = target::parse(&request.url)?;
         let mut hop = Hop { method: request.method, url, headers: request.headers, body: request.body };
@@ -154,13 +188,9 @@ impl Egress {
             if headers::size(response.headers()) > self.limits.header_bytes {
                 return Err(EgressError::HeadersTooLarge);
             }
-            let (status, headers) = (response.status(), response.headers().clone());
-            match hop.next(status, &headers)? {
+            match hop.next(response.status(), response.headers())? {
                 Some(next) => hop = next,
-                None => {
-                    let (body, truncated) = body::read(response, self.limits.body_bytes, self.limits.idle).await?;
-                    return Ok(EgressResponse { status, headers, body, truncated });
-                }
+                None => return Ok(response),
             }
         }
         Err(EgressError::TooManyRedirects)
@@ -224,6 +254,12 @@ fn client_error(error: &reqwest::Error) -> EgressError {
         EgressError::Timeout
     } else {
         EgressError::Protocol
+    }
+}
+
+impl fmt::Debug for EgressStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EgressStream").field("status", &self.status).finish_non_exhaustive()
     }
 }
 

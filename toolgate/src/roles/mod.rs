@@ -101,6 +101,8 @@ pub enum Error {
     #[error(transparent)]
     Revocations(#[from] toolgate_store::RevocationError),
     #[error(transparent)]
+    Definitions(#[from] toolgate_store::DefinitionsError),
+    #[error(transparent)]
     Query(#[from] toolgate_query_api::Error),
     #[error("no keys to check tokens with: set TOOLGATE_JWKS_URL or TOOLGATE_JWKS_FILE")]
     NoKeys,

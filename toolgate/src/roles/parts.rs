@@ -13,17 +13,22 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::sync::OnceCell;
+use tokio_util::task::AbortOnDropHandle;
 use toolgate_events::{Catalog, Lane, tools};
 use toolgate_projector::Projector;
 use toolgate_security::{
     Admission, AllowList, Egress, EgressLimits, Guard, Limiter, Networks, Policies, Policy, RateLimits, ReadPool, SystemResolver,
     Violations, WebhookSecret,
 };
-use toolgate_store::{Artifacts, Clock, Log};
-use toolgate_workers::{ResultCache, Webhook, Worker};
+use toolgate_store::{Artifacts, Clock, Discovered, Log};
+use toolgate_workers::{Mcp, McpOptions, McpServer, McpTransport, Pattern, ResultCache, Webhook, Worker};
 
 use super::{Context, Error, Role, access::Access, shared_counters::SharedCounters};
-use crate::{dev_issuer::DevIssuer, secrets};
+use crate::{
+    dev_issuer::DevIssuer,
+    secrets,
+    settings::mcp::{self, McpServerSettings},
+};
 
 /// Connections a role keeps to the database at the most.
 const POOL_SIZE: u32 = 10;
@@ -32,6 +37,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// No statement of a reader runs longer, whoever has stopped waiting for it.
 const STATEMENT_TIMEOUT: &str = "15s";
 
+/// The longest that an MCP server may be silent: as long as a call of it may take.
+const MCP_PATIENCE: Duration = Duration::from_secs(300);
+
 /// What the roles are put together from.
 pub struct Parts<'a> {
     context: &'a Context,
@@ -39,6 +47,7 @@ pub struct Parts<'a> {
     violations: Violations,
     /// One for all roles of this process.
     catalog: Catalog,
+    discovered: OnceCell<(Discovered, AbortOnDropHandle<()>)>,
     clock: Clock,
     policies: OnceLock<Policies>,
     /// Shared by the APIs of this process.
@@ -53,6 +62,7 @@ impl<'a> Parts<'a> {
             dev_issuer,
             violations,
             catalog: Catalog::default(),
+            discovered: OnceCell::new(),
             clock,
             policies: OnceLock::new(),
             access: OnceCell::new(),
@@ -64,8 +74,20 @@ impl<'a> Parts<'a> {
         Ok(self.context.connections.open_log(role.user(), &self.context.settings).await?)
     }
 
+    /// Fills the catalog, and keeps it up to date for as long as this lives.
+    async fn discovered(&self, log: &Log) -> Result<Discovered, Error> {
+        let opening = async {
+            let discovered = Discovered::open(log, self.catalog.clone()).await?;
+            let following = AbortOnDropHandle::new(tokio::spawn(discovered.clone().follow()));
+            Ok::<_, Error>((discovered, following))
+        };
+        let (discovered, _) = self.discovered.get_or_try_init(|| opening).await?;
+        Ok(discovered.clone())
+    }
+
     pub async fn command_api(&self, registry: &mut Registry) -> Result<toolgate_command_api::State, Error> {
         let log = self.log(Role::CommandApi).await?;
+        self.discovered(&log).await?;
         let guard = self.guard(&log, registry).await?;
         let limits = toolgate_command_api::Limits {
             admission: self.admission(&log, guard.clone()),
@@ -91,6 +113,7 @@ impl<'a> Parts<'a> {
         let secret = settings.cursor_secret.clone().unwrap_or_else(|| self.clock.new_id().to_string().into());
         let options = toolgate_query_api::Options::new(secret, settings.max_connections);
         let log = self.log(Role::QueryApi).await?;
+        self.discovered(&log).await?;
         let artifacts = Artifacts::open(&log).await?;
         let pool = self.read_pool(true)?;
         let guard = self.guard(&log, registry).await?;
@@ -126,19 +149,30 @@ impl<'a> Parts<'a> {
     pub async fn worker(&self, registry: &mut Registry) -> Result<Worker, Error> {
         let settings = &self.context.settings;
         let log = self.log(Role::Worker).await?;
+        let (lanes, redactor) = (lanes(&settings.lanes)?, secrets::redactor(settings, &self.context.connections));
+        let discovered = self.discovered(&log).await?;
+        // Another worker keeps the servers when this one does not serve their lane.
+        let servers = if lanes.contains(&Lane::mcp()) { self.mcp_servers()? } else { Vec::new() };
+        let options = McpOptions {
+            refresh: Duration::from_secs(settings.mcp_refresh_seconds),
+            trust_first: settings.mcp_pin_first,
+            lane_concurrency: settings.lane_concurrency,
+        };
         let environment = toolgate_workers::Environment {
             artifacts: Artifacts::open(&log).await?,
             results: ResultCache::open(&log, settings.result_cache_bytes).await?,
             log,
             catalog: self.catalog.clone(),
+            mcp: Mcp::start(servers, options, discovered.clone(), self.clock, &redactor, registry),
+            discovered,
             // A query that meets a dead connection is run again by the runtime.
             database: self.read_pool(false)?,
             egress: self.egress()?,
-            redactor: secrets::redactor(settings, &self.context.connections),
+            redactor,
             clock: self.clock,
         };
         let options = toolgate_workers::Options {
-            lanes: lanes(&settings.lanes)?,
+            lanes,
             lane_concurrency: settings.lane_concurrency,
             lane_concurrency_by_lane: concurrency_by_lane(&settings.lane_concurrency_by_lane),
             circuit_open: Duration::from_millis(settings.circuit_open_ms),
@@ -157,12 +191,46 @@ impl<'a> Parts<'a> {
         Ok(Some(Webhook { url, secret, first_pause: Duration::from_millis(settings.task_webhook_first_pause_ms) }))
     }
 
+    fn mcp_servers(&self) -> Result<Vec<McpServer>, Error> {
+        let patterns = |patterns: &[String]| patterns.iter().cloned().map(Pattern).collect();
+        let server = |(name, server): (&String, &McpServerSettings)| {
+            Ok(McpServer {
+                name: name.clone(),
+                transport: self.mcp_transport(server)?,
+                tools: patterns(&server.tools),
+                read_only: patterns(&server.read_only),
+                idempotent: patterns(&server.idempotent),
+                timeout_ms: server.timeout_ms(),
+            })
+        };
+        self.context.settings.mcp.iter().map(server).collect()
+    }
+
+    fn mcp_transport(&self, server: &McpServerSettings) -> Result<McpTransport, Error> {
+        let Some(url) = &server.url else {
+            let plain = server.plain_env.iter().map(|(name, value)| (name.clone(), value.clone().into()));
+            let env = server.env.clone().into_iter().chain(plain).collect();
+            let command = server.command.clone().unwrap_or_default();
+            return Ok(McpTransport::Stdio { command, args: server.args.clone(), env });
+        };
+        let headers = server.headers.iter().filter_map(|(name, value)| mcp::header(name, value)).collect();
+        // Only there: `egress_allow` opens hosts to every caller of `http.request`, who could then pass by the pinned tools.
+        let origins: Vec<_> = mcp::origin(url).into_iter().collect();
+        let egress =
+            self.egress_to(&origins, EgressLimits { idle: MCP_PATIENCE, total: MCP_PATIENCE, ..EgressLimits::default() })?;
+        Ok(McpTransport::Http { url: url.clone(), headers, egress })
+    }
+
     fn egress(&self) -> Result<Egress, Error> {
+        self.egress_to(&self.context.settings.egress_allow, EgressLimits::default())
+    }
+
+    fn egress_to(&self, allow: &[String], limits: EgressLimits) -> Result<Egress, Error> {
         let settings = &self.context.settings;
-        let allow = AllowList::parse(&settings.egress_allow).map_err(Error::Egress)?;
+        let allow = AllowList::parse(allow).map_err(Error::Egress)?;
         let networks = Networks::parse(&settings.egress_private_networks).map_err(Error::Egress)?;
         let resolver = Arc::new(SystemResolver);
-        Egress::new(allow, networks, EgressLimits::default(), resolver, self.violations.clone()).map_err(Error::Egress)
+        Egress::new(allow, networks, limits, resolver, self.violations.clone()).map_err(Error::Egress)
     }
 
     pub async fn projector(&self, registry: &mut Registry) -> Result<Projector, Error> {

@@ -87,6 +87,8 @@ pub(super) fn values(settings: &Settings) -> Result<(), Error> {
         return Err(impossible("task_webhook_secret", "must be `whsec_` and 24 to 64 bytes in base64"));
     }
     within("task_webhook_first_pause_ms", settings.task_webhook_first_pause_ms, 10..=3_600_000)?;
+    super::mcp::check(&settings.mcp)?;
+    within("mcp_refresh_seconds", settings.mcp_refresh_seconds, 1..=86_400)?;
     within("projector_batch", settings.projector_batch, 1..=1_000)?;
     if let Some(bytes) = settings.log_max_bytes {
         within("log_max_bytes", bytes, 1024 * 1024..=i64::MAX as u64)?;
@@ -119,7 +121,7 @@ fn within<T: PartialOrd + Display + Debug>(key: &'static str, value: T, range: R
     Err(impossible(key, format!("is {value}; it must be between {least} and {most}")))
 }
 
-fn impossible(key: &'static str, problem: impl Into<String>) -> Error {
+pub(super) fn impossible(key: &'static str, problem: impl Into<String>) -> Error {
     Error::Impossible { key, problem: problem.into() }
 }
 

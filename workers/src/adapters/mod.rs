@@ -1,10 +1,10 @@
 //! One file per tool. An adapter is given the call and an environment; the registry below is one line a tool.
 
 mod knowledge_reference;
-mod markdown;
+mod mcp;
 mod task_row;
-mod vector;
 mod template;
+mod vector;
 
 use std::time::Instant;
 
@@ -12,7 +12,11 @@ use futures::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
-use toolgate_events::{CallError, CallId, CallOptions, TenantId, ToolCallRequested, tools::SideEffects};
+use toolgate_events::{
+    CallError, CallId, CallOptions, TenantId, ToolCallRequested,
+    mcp::PREFIX,
+    tools::{Contract, SideEffects},
+};
 use toolgate_security::EgressError;
 
 use crate::Environment;
@@ -29,6 +33,7 @@ macro_rules! registry {
         pub fn find(tool: &str) -> Option<Adapter> {
             Some(match tool {
                 $($name => |call, environment| Box::pin($tool::run(call, environment)),)*
+                name if name.starts_with(PREFIX) => |call, environment| Box::pin(mcp::run(call, environment)),
                 _ => return None,
             })
         }
@@ -87,6 +92,8 @@ pub struct Call {
     pub deadline: Instant,
     /// Told when nobody waits for this attempt any more: what runs beside the adapter's own future must look at it.
     pub cancelled: CancellationToken,
+    /// The contract that it is run by.
+    pub contract: &'static Contract,
     arguments: Value,
 }
 
@@ -111,6 +118,13 @@ pub enum ToolError {
     Upstream { detail: String, sent: bool },
     /// toolgate's own database or log is away: the call waits for it, since nobody else could do better. An effectful tool says
     /// so only before it has sent anything.
+    /// The tool itself says that it failed: recorded, never retried. Its words are a stranger's, bounded, and for the caller.
+    #[error("{0}")]
+    Reported(String),
+    /// The other side's tool is not the one that was accepted: nothing is sent until an operator accepts the change.
+    #[error("the upstream server defines this tool otherwise than it did when it was accepted; an operator must look at it")]
+    Quarantined,
+    /// toolgate's own database or log is away: the call waits for it, since nobody else could do better.
     #[error("{0}")]
     Infrastructure(String),
     /// A fault of the adapter itself: recorded, never retried, its words only in the log.
@@ -128,9 +142,10 @@ impl Call {
         request: &ToolCallRequested,
         deadline: Instant,
         cancelled: CancellationToken,
+        contract: &'static Contract,
     ) -> Self {
         let arguments = Value::Object(request.arguments.clone());
-        Self { tenant_id, call_id, options: request.options.clone(), deadline, cancelled, arguments }
+        Self { tenant_id, call_id, options: request.options.clone(), deadline, cancelled, contract, arguments }
     }
 
     /// The arguments as the contract's input type.
@@ -151,6 +166,8 @@ impl ToolError {
             Self::Egress(_) | Self::Upstream { .. } => {
                 ("urn:toolgate:tool:upstream", "The other side did not answer as it should")
             }
+            Self::Reported(_) => ("urn:toolgate:tool:reported", "The tool says that it failed"),
+            Self::Quarantined => ("urn:toolgate:tool:quarantined", "The tool has changed and is not run"),
             Self::Infrastructure(_) => ("urn:toolgate:tool:unavailable", "The tool could not be run"),
             Self::Internal(_) => ("urn:toolgate:tool:internal", "The tool failed by its own fault"),
             Self::Answer(_) => ("urn:toolgate:tool:invalid-answer", "The tool's answer cannot be recorded"),
