@@ -68,11 +68,8 @@ async fn what_cannot_be_read_is_recorded_parked_and_passed_by() {
 
     let rows = client.audit().await;
     let types: Vec<_> = rows.iter().map(|row| row["event_type"].as_str().unwrap()).collect();
-    let expected: Vec<_> = strangers
-        .iter()
-        .map(|(name, _)| *name)
-        .chain(["tool_call_requested", "tool_call_succeeded"])
-        .collect();
+    let expected: Vec<_> =
+        strangers.iter().map(|(name, _)| *name).chain(["tool_call_requested", "tool_call_succeeded"]).collect();
     assert_eq!(types, expected);
     assert_eq!(rows[4]["data"], json!({"bytes": "ff00206e6f206a736f6e0d0a"}));
     let mut before = (0, toolgate_events::audit::genesis_hash(client.tenant.id()));
