@@ -1,5 +1,7 @@
 //! A cancellation reaches the adapter.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use super::{Upstream, app, key, outcome, request, story};
@@ -16,7 +18,10 @@ async fn a_cancelled_request_is_dropped_and_its_place_is_free() {
         wait_until("the request is under way", async || upstream.seen(&format!("{method} /hang")) == 1).await;
         let path = format!("/v1/tool-calls/{}", call.call_id());
         assert_eq!(client.post(&format!("{path}/cancel")).await.status, 202);
+        let cancelled = Instant::now();
         wait_until("the upstream sees it go", async || upstream.gone() == gone + 1).await;
+        // Left alone it would have gone after 25 seconds.
+        assert!(cancelled.elapsed() < Duration::from_secs(15), "{:?}", cancelled.elapsed());
         // The only place of the lane.
         assert_eq!(outcome(&client, &request("GET", &upstream.url("/"))).await["status"], "succeeded");
         assert_eq!(client.get(&path).await.json()["status"], json!("cancelled"));
