@@ -21,6 +21,7 @@ mod policy;
 mod projector;
 mod refusals;
 mod render;
+mod resilience;
 mod routes;
 mod secrets;
 mod store;

@@ -6,15 +6,15 @@ use toolgate_events::Lane;
 use crate::app::{Answer, Child, Client, Role, Stack, Tenant, TestApp, Token, eventually, task, wait_until};
 
 /// The three other roles, in processes of their own, and somebody to talk to them.
-struct WithoutWorker {
-    stack: Stack,
-    client: Client,
-    reader: Client,
+pub struct WithoutWorker {
+    pub stack: Stack,
+    pub client: Client,
+    pub reader: Client,
     _children: [Child; 3],
 }
 
 impl WithoutWorker {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         Self::with(&[]).await
     }
 
@@ -32,7 +32,7 @@ impl WithoutWorker {
     }
 
     /// The types of a call's events once it has an outcome, and the call.
-    async fn story(&self, call: &Answer) -> (Vec<String>, Value) {
+    pub async fn story(&self, call: &Answer) -> (Vec<String>, Value) {
         let path = format!("/v1/tool-calls/{}", call.call_id());
         let view = eventually("the call has an outcome", async || {
             let answer = self.reader.get(&path).await;
@@ -45,7 +45,7 @@ impl WithoutWorker {
     }
 
     /// Waits until no message of the lane is on its way to a worker or in its hands.
-    async fn lane_is_quiet(&self, lane: &str) {
+    pub async fn lane_is_quiet(&self, lane: &str) {
         let (log, lane) = (self.stack.log().await, Lane::new(lane).unwrap());
         wait_until("the lane is quiet", async || {
             let state = log.lane_state(&lane).await;
@@ -55,7 +55,7 @@ impl WithoutWorker {
     }
 }
 
-const SHORT_WAIT: (&str, &str) = ("TOOLGATE_ACK_WAIT_MS", "1000");
+pub const SHORT_WAIT: (&str, &str) = ("TOOLGATE_ACK_WAIT_MS", "1000");
 
 /// Lets a worker die at `point`, lets another take over, and tells the call's story.
 async fn died_at(point: &str, body: &Value) -> (WithoutWorker, Vec<String>, Value) {

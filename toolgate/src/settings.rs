@@ -352,7 +352,7 @@ fn limits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String,
     };
     let limit = |item: &str| {
         let parsed = item.split_once('=').and_then(|(name, limit)| Some((name.trim().to_owned(), limit.trim().parse().ok()?)));
-        parsed.ok_or_else(|| serde::de::Error::custom(format!("tool_rate_limits: {item:?} is not <tool>=<calls per minute>")))
+        parsed.ok_or_else(|| serde::de::Error::custom(format!("{item:?} is not <name>=<number>")))
     };
     text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(limit).collect()
 }

@@ -102,7 +102,7 @@ impl Attempts<'_> {
             if asks_somebody && has_all_its_time {
                 permit.failed(now);
             }
-            return Next::Ended(Err(self.timed_out(time, asks_somebody)));
+            return self.timed_out(time, asks_somebody);
         };
         let error = match answer {
             Ok(result) => {
@@ -130,13 +130,17 @@ impl Attempts<'_> {
         }
     }
 
-    fn timed_out(&self, time: Duration, asks_somebody: bool) -> Failure {
+    /// Whoever else was asked may answer the next time; our own work would take as long again.
+    fn timed_out(&self, time: Duration, asks_somebody: bool) -> Next {
         let detail = format!("no answer within {} ms", time.as_millis());
-        if self.side_effects == SideEffects::Effectful {
-            return unknown(&detail);
-        }
         let error = problem("timeout", "The tool did not answer in time", &detail);
-        Failure { error, is_upstream_down: asks_somebody }
+        if self.side_effects == SideEffects::Effectful {
+            Next::Ended(Err(unknown(&detail)))
+        } else if asks_somebody {
+            Next::Again("timeout", error)
+        } else {
+            Next::Ended(Err(Failure { error, is_upstream_down: false }))
+        }
     }
 
     /// Waits and puts the next attempt on record; `None` when there is no attempt or no time left for one.

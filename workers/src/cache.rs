@@ -56,6 +56,9 @@ impl Kept {
     }
 }
 
+/// Where the result of a call under way will be.
+type Landing = watch::Receiver<Option<Arc<Kept>>>;
+
 /// The results that a worker has kept. Clones share them.
 #[derive(Clone)]
 pub struct ResultCache(Arc<Inner>);
@@ -67,7 +70,8 @@ struct Inner {
     epoch: RwLock<u64>,
     /// Connections to the broker when the cache was last known to have missed nothing.
     connections: AtomicU64,
-    flights: Mutex<HashMap<(Key, u64), watch::Receiver<Option<Arc<Kept>>>>>,
+    /// Who is asking what, and in which epoch they began.
+    flights: Mutex<HashMap<(Key, u64), Landing>>,
     listening: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
@@ -90,7 +94,7 @@ pub struct Flight {
 
 /// A call that waits for another's result.
 #[derive(Debug)]
-pub struct Following(watch::Receiver<Option<Arc<Kept>>>);
+pub struct Following(Landing);
 
 impl ResultCache {
     /// An empty one of so many bytes, which hears what others invalidate.

@@ -91,7 +91,7 @@ async fn what_cannot_be_read_is_recorded_parked_and_passed_by() {
         assert!(subjects.contains(&parked.subject) && parked.partition == partition.0 && !parked.reason.is_empty(), "{parked:?}");
     }
     // They show up in the stream like anything else.
-    let frames = client.events("?after=0", None).await.events(9).await;
+    let frames = client.events("?after=0", None).await.events(8).await;
     assert_eq!(frames.iter().map(|frame| frame.name()).collect::<Vec<_>>(), expected);
 }
 

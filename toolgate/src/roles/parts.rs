@@ -285,3 +285,16 @@ fn lanes(names: &[String]) -> Result<Vec<Lane>, Error> {
         .map(|name| all.iter().find(|lane| lane.as_str() == name).cloned().ok_or_else(|| Error::UnknownLane(name.clone())))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rendering_takes_the_processors_unless_it_was_set() {
+        let unset = concurrency_by_lane(&BTreeMap::new());
+        assert!(unset["render"] >= 1 && unset.len() == 1);
+        let set = concurrency_by_lane(&BTreeMap::from([("render".to_owned(), 7), ("http".to_owned(), 3)]));
+        assert_eq!((set["render"], set["http"], set.len()), (7, 3, 2));
+    }
+}
