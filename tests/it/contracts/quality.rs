@@ -10,8 +10,19 @@ use super::neighbours::{Alternative, alternatives};
 /// Texts that only the size of a request bounds, because they may be as large as that: tool and place.
 const AS_LARGE_AS_A_REQUEST: &[(&str, &str)] = &[("document.render", "/markdown"), ("knowledge.upsert", "/content")];
 /// Members whose name says all there is to say.
-const SELF_EVIDENT: &[&str] =
-    &["assignee", "content", "content_type", "description", "document_id", "labels", "metadata", "status", "task_id", "title"];
+const SELF_EVIDENT: &[&str] = &[
+    "assignee",
+    "content",
+    "content_type",
+    "description",
+    "document_id",
+    "due",
+    "labels",
+    "metadata",
+    "status",
+    "task_id",
+    "title",
+];
 /// A type that holds itself is followed no further.
 const MAX_DEPTH: usize = 12;
 

@@ -191,6 +191,17 @@ fn alternatives_told_apart_by_a_tag_are_compared_with_their_own() {
 }
 
 #[test]
+fn alternatives_that_only_require_members_are_compared_within_what_holds_around_them() {
+    let of = |names: &[&str]| {
+        let any: Vec<_> = names.iter().map(|name| json!({"required": [name]})).collect();
+        let properties = json!({"a": {"type": "string"}, "b": {"type": "string"}});
+        json!({"input_schema": {"type": "object", "additionalProperties": false, "properties": properties, "anyOf": any}})
+    };
+    assert_eq!(breaking(&of(&["a"]), &of(&["b", "a"])), [""; 0]);
+    assert_eq!(breaking(&of(&["a", "b"]), &of(&["a"])), ["input /a: is now required"]);
+}
+
+#[test]
 fn every_contract_is_compatible_with_itself() {
     for contract in tools::all() {
         let contract = serde_json::to_value(contract).unwrap();

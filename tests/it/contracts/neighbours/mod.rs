@@ -169,17 +169,17 @@ impl Neighbours<'_> {
             self.wrong(at, "is none of the values", json!("stranger"));
             return;
         }
-        let is_free = schema.get("format").is_none() && schema.get("pattern").is_none();
+        let fits = |text: &str| schema.get("format").is_none() && sample::fits_pattern(schema, text);
         if let Some(most) = schema.size("maxLength") {
             // Characters are counted, not bytes.
             let letter = if most < MAX_BODY / 2 { "ö" } else { "x" };
-            if is_free {
+            if fits(&letter.repeat(most)) {
                 self.right(at, &format!("has {most} characters"), json!(letter.repeat(most)));
             }
             self.wrong(at, "is one character too long", json!(letter.repeat(most + 1)));
         }
         if let Some(least) = schema.size("minLength").filter(|least| *least > 0) {
-            if is_free {
+            if fits(&"ö".repeat(least)) {
                 self.right(at, &format!("has {least} characters"), json!("ö".repeat(least)));
             }
             self.wrong(at, "is one character too short", json!("ö".repeat(least - 1)));
@@ -187,8 +187,8 @@ impl Neighbours<'_> {
         for broken in schema.get("format").and_then(Value::as_str).map_or(&[][..], broken_formats) {
             self.wrong(at, &format!("is {broken:?}"), json!(broken));
         }
-        if schema.get("pattern").is_some() {
-            self.wrong(at, "does not fit the pattern", json!("\n\u{1}"));
+        for broken in [" ", "\n\u{1}", "!", "a", "Z", "0"].into_iter().filter(|text| !sample::fits_pattern(schema, text)) {
+            self.wrong(at, &format!("is {broken:?}, which does not fit the pattern"), json!(broken));
         }
     }
 

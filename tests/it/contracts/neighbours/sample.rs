@@ -1,5 +1,6 @@
 //! A value that a schema accepts, for members that no example has.
 
+use regex::Regex;
 use serde_json::{Map, Value, json};
 
 use super::schema::{Alternative, alternatives};
@@ -38,11 +39,11 @@ pub fn sample(root: &Value, schema: &Value, depth: usize) -> Option<Value> {
 }
 
 fn text(schema: &Alternative) -> Option<Value> {
-    if schema.get("pattern").is_some() {
-        return None;
-    }
     match schema.get("format").and_then(Value::as_str) {
-        None => Some(json!("x".repeat(schema.size("minLength").unwrap_or(0).max(1)))),
+        None => {
+            let text = "x".repeat(schema.size("minLength").unwrap_or(0).max(1));
+            fits_pattern(schema, &text).then(|| json!(text))
+        }
         Some("uuid") => Some(json!("0198a0a0-0000-7000-8000-000000000000")),
         Some("date-time") => Some(json!("2030-01-31T12:00:00Z")),
         Some("date") => Some(json!("2030-01-31")),
@@ -54,6 +55,11 @@ fn text(schema: &Alternative) -> Option<Value> {
         Some("ipv6") => Some(json!("2001:db8::1")),
         Some(_) => None,
     }
+}
+
+/// Patterns are those of ECMA-262; what contracts use of them means the same to this library.
+pub fn fits_pattern(schema: &Alternative, text: &str) -> bool {
+    schema.get("pattern").is_none_or(|pattern| Regex::new(pattern.as_str().unwrap()).unwrap().is_match(text))
 }
 
 fn number(schema: &Alternative) -> Value {

@@ -85,7 +85,7 @@ pub fn alternatives(root: &Value, schema: &Value) -> Vec<Alternative> {
         return alternatives(root, target).into_iter().map(|one| Alternative(merged(schema, one.0, "$ref"))).collect();
     }
     for keyword in ["anyOf", "oneOf"] {
-        if let Some(nested) = schema.get(keyword).and_then(Value::as_array) {
+        if let Some(nested) = schema.get(keyword).and_then(Value::as_array).filter(|nested| !only_require(nested)) {
             let nested = nested.iter().flat_map(|one| alternatives(root, one));
             return nested.map(|one| Alternative(merged(schema, one.0, keyword))).collect();
         }
@@ -95,6 +95,11 @@ pub fn alternatives(root: &Value, schema: &Value) -> Vec<Alternative> {
         Alternative([schema.clone(), Map::from_iter([("type".to_owned(), kind.clone())])].into_iter().flatten().collect())
     };
     kinds.iter().map(of_kind).collect()
+}
+
+/// Alternatives that say which members must be there, and nothing of what the value is.
+fn only_require(alternatives: &[Value]) -> bool {
+    alternatives.iter().all(|one| one.as_object().is_some_and(|one| one.keys().all(|keyword| keyword == "required")))
 }
 
 /// `inner` with what holds around it; what both have of properties and required members holds together.

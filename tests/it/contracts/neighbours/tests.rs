@@ -15,6 +15,7 @@ fn schema() -> Value {
             "part": {"anyOf": [{"$ref": "#/$defs/Part"}, {"type": "null"}]},
             "free": {"type": "object", "additionalProperties": true},
             "any": {},
+            "name": {"type": "string", "maxLength": 4, "pattern": "^[a-z]+$"},
         },
         "$defs": {
             "Kind": {"type": "string", "enum": ["a", "b"]},
@@ -54,6 +55,8 @@ fn every_rule_has_its_neighbours_also_where_no_example_goes() {
         ("/part/stranger is unknown", Some("/part")),
         ("/part/x is of type string", Some("/part")),
         ("/part is of type array", Some("/part")),
+        ("/name is \"Z\", which does not fit the pattern", Some("/name")),
+        ("/name is one character too long", Some("/name")),
         ("/free is of type array", Some("/free")),
     ] {
         let vector = all.iter().find(|vector| vector.what == what).unwrap_or_else(|| panic!("{what} is not in {names:#?}"));

@@ -55,7 +55,8 @@ fn spread<'a>(root: &'a Value, schema: &'a Value, mut within: Branch<'a>, out: &
         out.extend(values.iter().map(|value| Branch { kind: Some(kind_of(value)), value: Some(value), ..within.clone() }));
         return;
     }
-    match members.get("type") {
+    // An alternative may only add to what holds around it.
+    match within.get("type") {
         Some(Value::String(kind)) => out.push(Branch { kind: Some(kind), ..within }),
         Some(Value::Array(kinds)) => {
             out.extend(kinds.iter().map(|kind| Branch { kind: kind.as_str(), ..within.clone() }));
