@@ -9,6 +9,7 @@ mod app;
 mod attacks;
 mod census;
 mod faults;
+mod flow;
 mod golden;
 mod idempotency;
 mod limits;
