@@ -11,6 +11,8 @@ import { type ClientOptions, ToolgateClient } from "../../src/index.js";
 
 const REPOSITORY = fileURLToPath(new URL("../../../../../", import.meta.url));
 const BINARY = process.env["TOOLGATE_BIN"] ?? join(REPOSITORY, "target/debug/toolgate");
+// Without what a gateway would take for its settings.
+const ENVIRONMENT = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(TOOLGATE_|DATABASE_URL|NATS_URL)/.test(name)));
 
 export interface TokenChoice {
   tenant?: string;
@@ -43,10 +45,8 @@ export class Gateway {
     await access(BINARY).catch(() => Promise.reject(new Error(`${BINARY} is missing: run \`cargo build\` first`)));
     const dataDir = await mkdtemp(join(tmpdir(), "toolgate-kit-"));
     const port = await freePort();
-    const env = { ...process.env, ...settings };
-    for (const taken of ["TOOLGATE_URL", "TOOLGATE_DATA_DIR", "DATABASE_URL", "NATS_URL"]) delete env[taken];
     const options = ["up", "--no-demo", "--data-dir", dataDir, "--port", String(port)];
-    const child = spawn(BINARY, options, { env, stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(BINARY, options, { env: { ...ENVIRONMENT, ...settings }, stdio: ["ignore", "pipe", "pipe"] });
     let said = "";
     child.stderr.on("data", (text) => (said += text));
     const ended = once(child, "exit").then(() => Promise.reject(new Error(`the gateway ended: ${said}`)));
@@ -68,7 +68,7 @@ export class Gateway {
   async token({ tenant = randomUUID(), roles = "admin", ttlSeconds = 600, claims = {} }: TokenChoice = {}): Promise<string> {
     const options = ["--tenant", tenant, "--role", roles, "--ttl", String(ttlSeconds), "--data-dir", this.dataDir];
     for (const [name, value] of Object.entries(claims)) options.push("--claim", `${name}=${value}`);
-    return (await promisify(execFile)(BINARY, ["token", ...options])).stdout.trim();
+    return (await promisify(execFile)(BINARY, ["token", ...options], { env: ENVIRONMENT })).stdout.trim();
   }
 
   /** A client with every permission within a tenant of its own. */
