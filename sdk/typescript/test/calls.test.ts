@@ -120,6 +120,13 @@ test("a signal ends the waiting at once", async (t) => {
   await assert.rejects(client.tools(AbortSignal.abort(reason)), reason);
 });
 
+test("what is no address and no token is said at once, not tried", async () => {
+  assert.throws(() => new ToolgateClient({ url: "no address", token: "a" }), TypeError);
+  const client = new ToolgateClient({ url: gateway.url, token: "a\nb" });
+  await assert.rejects(client.tools(), /no bearer token/);
+  await assert.rejects(client.events().next(), /no bearer token/);
+});
+
 test("a key names a call for ever", async () => {
   const client = await gateway.client();
   const once = () => client.call("task.create", { title: "a" }, { idempotencyKey: 'a "quoted" \\ key' });

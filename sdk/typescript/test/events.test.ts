@@ -17,7 +17,9 @@ test("a cut connection is opened again where it was: nothing is lost, nothing co
   const caller = new ToolgateClient({ url: gateway.url, token });
   const listener = new ToolgateClient({ url: proxy.url, token });
   let connections = 0;
-  const events = listener.events({ onOpen: () => ++connections === 1 && proxy.cut() });
+  // An event that never comes is a failure.
+  const signal = AbortSignal.timeout(30_000);
+  const events = listener.events({ signal, onOpen: () => ++connections === 1 && proxy.cut() });
   const received: ToolgateEvent[] = [];
   const receive = async (next: ReturnType<typeof events.next>) => {
     const { value } = await next;

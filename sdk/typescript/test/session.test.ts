@@ -20,15 +20,16 @@ function formats(schema: Tool["input_schema"]): unknown[] {
   return [...values, ...oneOf.map((option) => option.const)];
 }
 
-test("an agent session: knowledge, document, task, audit", async () => {
+test("an agent session: knowledge, document, task, audit", async (t) => {
   const client = await gateway.client();
   const sessionId = `session-${randomUUID()}`;
   const ending = new AbortController();
-  const watching = take(client.events({ sessionId, after: "0", signal: ending.signal }), ({ type, ...event }) => {
-    return type === "tool_call_succeeded" && (event as { subject: string }).subject === task?.call_id;
+  t.after(() => ending.abort());
+  // The tool that is called last.
+  const watching = take(client.events({ sessionId, after: "0", signal: ending.signal }), (event) => {
+    return event.type === "tool_call_succeeded" && event.data.tool === "task.create";
   });
-  let task: Awaited<ReturnType<typeof createTask>> | undefined;
-  const createTask = () => client.call("task.create", { title: "Read the report", labels: ["kit"] }, { sessionId });
+  watching.catch(() => undefined);
 
   const content = "The projector keeps a checkpoint in the same transaction as its rows.";
   const kept = await client.call("knowledge.upsert", { document_id: "adr-1", title: "Checkpoints", content }, { sessionId });
@@ -49,12 +50,11 @@ test("an agent session: knowledge, document, task, audit", async () => {
   const documents = await collect(client.documents());
   assert.deepEqual(documents.map((document) => [document.artifact_id, document.call_id]), [[rendered.result.artifact_id, rendered.call_id]]);
 
-  task = await createTask();
+  const task = await client.call("task.create", { title: "Read the report", labels: ["kit"] }, { sessionId });
   const tasks = await collect(client.tasks());
   assert.deepEqual(tasks.map((listed) => [listed.task_id, listed.call_id, listed.title]), [[task.result.task_id, task.call_id, "Read the report"]]);
 
   const events = await watching;
-  ending.abort();
   const session = [kept, found, rendered, task];
   assert.deepEqual((await collect(client.calls({ sessionId }))).map((call) => call.call_id), session.map((call) => call.call_id).reverse());
   const rows = await collect(client.audit.list({ pageSize: 2 }));
