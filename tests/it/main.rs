@@ -10,6 +10,7 @@ mod attacks;
 mod census;
 mod contracts;
 mod faults;
+mod flow;
 mod golden;
 mod idempotency;
 mod knowledge;

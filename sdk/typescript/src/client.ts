@@ -30,7 +30,7 @@ export interface RequestOptions {
   freshnessSeconds?: number;
   /** How long one attempt of the tool may run. */
   timeoutMs?: number;
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 export interface AuditOptions {
@@ -44,7 +44,7 @@ export interface AuditOptions {
   from?: Date;
   /** Events that occurred before this time. */
   to?: Date;
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 export interface CallFilter extends PageOptions {
@@ -91,7 +91,7 @@ export class ToolgateClient {
   }
 
   /** A call as it stands, or as it stands once the tenant is projected up to `minPosition`. */
-  async get(callId: string, { minPosition, signal }: { minPosition?: string; signal?: AbortSignal } = {}): Promise<ToolCall> {
+  async get(callId: string, { minPosition, signal }: { minPosition?: string; signal?: AbortSignal | undefined } = {}): Promise<ToolCall> {
     const query = { min_position: minPosition };
     return ToolCall.parse((await this.#transport.json({ path: callPath(callId), query, signal })).body);
   }
@@ -100,22 +100,22 @@ export class ToolgateClient {
   async outcome(callId: string, signal?: AbortSignal): Promise<ToolCall> {
     const over = new AbortController();
     const ends = signal ? AbortSignal.any([signal, over.signal]) : over.signal;
-    const options = { callId, signal: ends };
-    const opened = new Promise<void>((resolve) => Object.assign(options, { onOpen: resolve }));
-    const events = subscribe(this.#transport, options);
+    let onOpen = () => {};
+    const opened = new Promise<void>((resolve) => (onOpen = resolve));
+    const events = subscribe(this.#transport, { callId, signal: ends, onOpen });
     try {
       let next = events.next();
       // What happens after the stream is open comes over it; what happened before, the call itself tells.
       await Promise.race([opened, next]);
-      const call = await this.get(callId, signal ? { signal } : {});
+      const call = await this.get(callId, { signal });
       if (isFinal(call)) return call;
       for (;;) {
         const { value } = await next;
         if (value && "position" in value && OUTCOMES.has(value.type)) {
-          return await this.get(callId, { minPosition: value.position, ...(signal && { signal }) });
+          return await this.get(callId, { minPosition: value.position, signal });
         }
         // The token ended: the next request says so.
-        if (!value || value.type === "unauthorized") return await this.get(callId, signal ? { signal } : {});
+        if (!value || value.type === "unauthorized") return await this.get(callId, { signal });
         next = events.next();
       }
     } finally {
@@ -141,8 +141,8 @@ export class ToolgateClient {
 
   readonly audit = {
     /** The audit trail, oldest first, page by page. */
-    list: ({ signal, ...filter }: AuditOptions = {}): AsyncGenerator<AuditRow, void> =>
-      pages(this.#transport, "/v1/audit", AuditRow, auditQuery(filter), signal ? { signal, cursor: "after" } : { cursor: "after" }),
+    list: ({ signal, pageSize, ...filter }: AuditOptions & PageOptions = {}): AsyncGenerator<AuditRow, void> =>
+      pages(this.#transport, "/v1/audit", AuditRow, auditQuery(filter), { pageSize, signal, cursor: "after" }),
     /** The same as one answer; it throws when that is cut off before its end. */
     export: ({ signal, ...filter }: AuditOptions = {}): AsyncGenerator<AuditRow, void> =>
       lines(this.#transport, "/v1/audit/export", AuditRow, auditQuery(filter), signal),

@@ -24,11 +24,19 @@ export class Credentials {
   }
 
   #ask(refused: string | undefined): Promise<string> {
-    const asked = Promise.resolve().then(() => this.#provider(refused));
+    const asked = Promise.resolve()
+      .then(() => this.#provider(refused))
+      .then(checked);
     // A provider that failed is asked again next time.
     asked.catch(() => {
       if (this.#token === asked) this.#token = undefined;
     });
     return asked;
   }
+}
+
+/** RFC 6750, section 2.1. What is no token would look like a lost connection later. */
+function checked(token: string): string {
+  if (!/^[\w.~+/-]+=*$/.test(token)) throw new Error("what was given as a token is no bearer token");
+  return token;
 }

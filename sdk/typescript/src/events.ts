@@ -24,7 +24,7 @@ export interface EventOptions {
   sessionId?: string;
   callId?: string;
   type?: EventType;
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Told when the stream is open, and again when it was opened anew. */
   onOpen?: () => void;
 }

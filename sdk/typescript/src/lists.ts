@@ -3,8 +3,8 @@ import type { Query, Transport } from "./transport.js";
 
 export interface PageOptions {
   /** Items fetched at once, 1 to 500; 50 unless said otherwise. */
-  pageSize?: number;
-  signal?: AbortSignal;
+  pageSize?: number | undefined;
+  signal?: AbortSignal | undefined;
 }
 
 /** Every item of a list, page by page, as they are asked for. */

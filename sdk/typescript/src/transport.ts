@@ -59,7 +59,8 @@ export class Transport {
 
   constructor({ url, token, retries = 5, maxRetryAfterMs = 60_000, timeoutMs = 30_000, fetch = globalThis.fetch }: ClientOptions) {
     this.credentials = new Credentials(token);
-    this.#url = String(url).replace(/\/+$/, "");
+    // What is no address would look like a lost connection later.
+    this.#url = new URL(url).href.replace(/\/+$/, "");
     this.#fetch = fetch;
     this.#retries = retries;
     this.#maxRetryAfterMs = maxRetryAfterMs;
@@ -67,7 +68,7 @@ export class Transport {
   }
 
   async json(request: Request): Promise<Answer<unknown>> {
-    return this.#whole({ headers: { accept: "application/json", ...request.headers }, ...request }, (response) => response.json());
+    return this.#whole({ ...request, headers: { accept: "application/json", ...request.headers } }, (response) => response.json());
   }
 
   async bytes(request: Request): Promise<Answer<Uint8Array<ArrayBuffer>>> {
