@@ -3,6 +3,7 @@
 //! This crate reads and writes nothing but the log: no SQL, no read models, no rules (those are the aggregate's).
 
 mod commands;
+mod description;
 mod http;
 mod metrics;
 mod open_calls;
@@ -19,6 +20,7 @@ use toolgate_security::{Admission, Decision, Guard, Principal, Problem, Refused,
 use toolgate_store::{Announcements, Clock, Log, LogError, Replies};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub use description::schemas;
 pub use refusals::Refusals;
 
 use crate::{metrics::Metrics, open_calls::OpenCalls, validators::Validators};

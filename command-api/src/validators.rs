@@ -140,6 +140,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn both_schemas_of_every_contract_are_valid() {
+        for contract in tools::all() {
+            for schema in [&contract.input_schema, &contract.output_schema] {
+                assert!(jsonschema::draft202012::meta::is_valid(schema), "{}: {schema}", contract.name);
+                assert!(jsonschema::draft202012::new(schema).is_ok(), "{}: {schema}", contract.name);
+            }
+        }
+    }
+
     fn check(tool: &str, arguments: &Value) -> Vec<FieldError> {
         Validators::compile(&Catalog::default()).check(tools::find(tool).unwrap(), arguments)
     }

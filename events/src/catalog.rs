@@ -23,7 +23,54 @@ impl Catalog {
 
     /// Replaces what was discovered before. A name of this release stays what it is.
     pub fn replace(&self, discovered: impl IntoIterator<Item = &'static Contract>) {
-        let discovered = discovered.into_iter().map(|contract| (contract.name, contract)).collect();
+        let discovered = discovered.into_iter().filter(|contract| tools::find(contract.name).is_none());
+        let discovered = discovered.map(|contract| (contract.name, contract)).collect();
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = discovered;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A contract as a server would describe it; it lives as long as the process, as what is discovered does.
+    fn discovered(name: &'static str, description: &'static str) -> &'static Contract {
+        let contract = Contract { name, description, ..tools::all()[0].clone() };
+        Box::leak(Box::new(contract))
+    }
+
+    fn described(catalog: &Catalog, name: &str) -> Option<&'static str> {
+        catalog.find(name).map(|contract| contract.description)
+    }
+
+    #[test]
+    fn a_name_of_this_release_stays_what_it_is() {
+        let (catalog, own) = (Catalog::default(), &tools::all()[0]);
+        catalog.replace([discovered(own.name, "an impostor"), discovered("mcp.files.read", "reads")]);
+        assert!(std::ptr::eq(catalog.find(own.name).unwrap(), own));
+        assert_eq!(described(&catalog, "mcp.files.read"), Some("reads"));
+        let names: Vec<_> = catalog.all().iter().map(|contract| contract.name).collect();
+        let own_names = tools::all().iter().map(|contract| contract.name);
+        assert_eq!(names, own_names.chain(["mcp.files.read"]).collect::<Vec<_>>(), "a name is listed once, and ours come first");
+    }
+
+    #[test]
+    fn what_was_discovered_before_is_replaced() {
+        let catalog = Catalog::default();
+        catalog.replace([discovered("mcp.b.x", "first"), discovered("mcp.a.x", "first")]);
+        catalog.replace([discovered("mcp.b.x", "second")]);
+        assert_eq!(described(&catalog, "mcp.b.x"), Some("second"));
+        assert_eq!(described(&catalog, "mcp.a.x"), None);
+        catalog.replace([]);
+        assert_eq!(catalog.all().len(), tools::all().len());
+    }
+
+    #[test]
+    fn clones_share_what_is_discovered() {
+        let catalog = Catalog::default();
+        let clone = catalog.clone();
+        catalog.replace([discovered("mcp.a.x", "shared")]);
+        assert_eq!(described(&clone, "mcp.a.x"), Some("shared"));
+        assert_eq!(described(&Catalog::default(), "mcp.a.x"), None, "another process' catalog");
     }
 }

@@ -7,6 +7,7 @@ pub mod audit;
 mod call_view;
 pub mod canonical;
 mod catalog;
+pub mod description;
 mod envelope;
 mod event;
 mod ids;
@@ -28,5 +29,5 @@ pub use event::{
 pub use ids::{CallId, TenantId};
 pub use refusal::{LimitPolicy, RateLimitExceeded, RefusalEvent, ToolCallDenied};
 pub use subject::{CallSubject, Lane, Partition, SubjectError};
-pub use tool_call::{Status, ToolCall};
+pub use tool_call::{Reuse, Status, ToolCall};
 pub use upcast::{DecodeError, upcast};

@@ -28,7 +28,7 @@ impl fmt::Display for Partition {
 }
 
 /// A tool's execution lane: the bulkhead its calls wait and run in.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct Lane(String);
 

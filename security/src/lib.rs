@@ -3,6 +3,7 @@
 //! Tool logic and routes live elsewhere; everything that guards an entrance lives here, once.
 
 mod admission;
+mod description;
 mod egress;
 mod entrance;
 mod extract;
@@ -13,6 +14,7 @@ mod policy;
 mod principal;
 mod problem;
 mod redact;
+mod reference;
 mod request_context;
 mod revocations;
 mod server;
@@ -27,11 +29,12 @@ use std::{sync::Arc, time::Duration};
 use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter, metrics::family::Family, registry::Registry};
 
 pub use admission::{Admission, Admitted, OnRefused, Place, Places, RateLimits, Refused, admit_commands};
+pub use description::{Described, describe};
 pub use egress::{
     AllowList, Egress, EgressError, EgressLimits, EgressRequest, EgressResponse, Networks, Resolver, Rule as EgressRule,
     SystemResolver,
 };
-pub use entrance::{Entrance, EntranceLimits, OWN_ROUTES, Readiness, describe};
+pub use entrance::{Entrance, EntranceLimits, OWN_ROUTES, Readiness};
 pub use extract::{Accepts, Authenticated, Media, PathId, PathName, Query, StrictJson, json_pointer, media};
 pub use keys::{KeySource, Keys, ReadError};
 pub use limiter::{Counted, Limiter, Now, Quota, QuotaUnavailable};

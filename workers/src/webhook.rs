@@ -121,7 +121,7 @@ async fn deliver(sender: &Sender, places: &Places, delivery: &Delivery, shutdown
             return delivery.retry_after(Duration::from_secs(1)).await;
         }
     };
-    let Some(_place) = shutdown.run_until_cancelled(places.take(message.tenant_id)).await else {
+    let Some(_place) = shutdown.run_until_cancelled(places.take(message.tenant_id, None)).await else {
         return delivery.retry_after(Duration::ZERO).await;
     };
     let verdict = sender.send(&message).await;

@@ -7,6 +7,7 @@ mod knowledge_document;
 mod parked_event;
 mod task;
 mod tool_call;
+mod vector_item;
 
 use std::collections::HashMap;
 
@@ -29,6 +30,7 @@ pub async fn project(transaction: &mut PgConnection, events: &[Numbered]) -> Res
     task::project(transaction, &outcomes, &mut parked).await?;
     document::project(transaction, &outcomes, &mut parked).await?;
     knowledge_document::project(transaction, &outcomes, &mut parked).await?;
+    vector_item::project(transaction, &outcomes, &mut parked).await?;
     parked.project(transaction).await
 }
 
@@ -142,7 +144,7 @@ async fn outcomes<'a>(transaction: &mut PgConnection, events: &'a [Numbered]) ->
 }
 
 fn feeds_a_read_model(tool: &str) -> bool {
-    [task::CREATE, task::UPDATE, document::TOOL, knowledge_document::TOOL].contains(&tool)
+    [task::CREATE, task::UPDATE, document::TOOL, knowledge_document::TOOL, vector_item::TOOL].contains(&tool)
 }
 
 /// PostgreSQL has no unsigned integers; nothing here comes near the difference.

@@ -30,7 +30,7 @@ pub(crate) struct Parameters {
 ///
 /// Frames carry `id: <position>`, `event: <event type>` and a CloudEvent as `data`. `event: reset` says that the position asked
 /// for lies beyond the newest, from which the stream goes on; `event: unauthorized` that the token no longer counts or no longer
-/// allows it.
+/// allows it. `/asyncapi.json` describes every event.
 #[utoipa::path(
     get,
     path = "/v1/events",

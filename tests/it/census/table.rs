@@ -96,6 +96,8 @@ impl Furniture {
         client.result_of("knowledge.upsert", json!({"document_id": "d", "title": "secret", "content": "secret"})).await;
         let arguments = json!({"title": "secret", "markdown": "secret", "format": "html"});
         let rendered = client.result_of("document.render", arguments).await;
+        let items = json!([{"id": "secret", "vector": [1], "text": "secret"}]);
+        client.result_of("vector.upsert", json!({"collection": "secret", "items": items})).await;
         let calls = client.get("/v1/tool-calls").await.json();
         Self {
             call: calls["items"][0]["call_id"].as_str().unwrap().to_owned(),

@@ -99,6 +99,12 @@ enum Error {
     Describe(#[from] serde_json::Error),
     #[error("{0} differs from the code; run `cargo run -- schema` and commit what it writes")]
     Drift(std::path::PathBuf),
+    #[error(
+        "a published contract is broken:\n  {}\nTake the change back, or raise the contract's version in events/src/tools/ \
+         (docs/adr/0007-contract-versions.md)",
+        .0.join("\n  ")
+    )]
+    Contracts(Vec<String>),
     #[error(transparent)]
     Policy(#[from] toolgate_security::PolicyFileError),
     #[error("the policy does not allow it")]

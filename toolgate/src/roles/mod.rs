@@ -135,7 +135,10 @@ pub async fn run_all(context: &Context, everything: Everything, shutdown: Cancel
     let mut entrance = Entrance::new(registry, violations)
         .with_limits(entrance_limits(&context.settings))
         .with_routes(toolgate_command_api::router(command_api.clone()))
+        .with_schemas(toolgate_command_api::schemas())
         .with_routes(toolgate_query_api::router(query_api.clone()))
+        .with_schemas(toolgate_query_api::schemas())
+        .with_asyncapi(toolgate_query_api::asyncapi())
         .with_readiness(command_readiness(command_api.clone()))
         .with_readiness(query_readiness(query_api.clone()));
     let trusts_itself = context.settings.trusts_dev_issuer();
@@ -208,6 +211,7 @@ pub async fn run_one(role: Role, context: &Context, shutdown: CancellationToken)
             let entrance = Entrance::new(registry, violations)
                 .with_limits(entrance_limits(settings))
                 .with_routes(toolgate_command_api::router(state.clone()))
+                .with_schemas(toolgate_command_api::schemas())
                 .with_readiness(command_readiness(state.clone()));
             let served = serve(settings, entrance, shutdown).await;
             state.close().await;
@@ -219,6 +223,8 @@ pub async fn run_one(role: Role, context: &Context, shutdown: CancellationToken)
             let entrance = Entrance::new(registry, violations)
                 .with_limits(entrance_limits(settings))
                 .with_routes(toolgate_query_api::router(state.clone()))
+                .with_schemas(toolgate_query_api::schemas())
+                .with_asyncapi(toolgate_query_api::asyncapi())
                 .with_readiness(query_readiness(state));
             serve(settings, entrance, shutdown).await
         }

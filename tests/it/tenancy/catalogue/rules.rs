@@ -9,7 +9,7 @@ use crate::app::{TableOwner, TestApp};
 const OF_NOBODY: [&str; 2] = ["_sqlx_migrations", "projection_checkpoint"];
 
 /// Where the projector changes rows; to all others it adds.
-const UPDATED: [&str; 5] = ["document", "knowledge_document", "projection_checkpoint", "task", "tool_call"];
+const UPDATED: [&str; 6] = ["document", "knowledge_document", "projection_checkpoint", "task", "tool_call", "vector_item"];
 
 /// The tenant's policy, as PostgreSQL spells it.
 const OF_THE_TENANT: &str =
