@@ -26,6 +26,7 @@ const PREFIX: &str = "TOOLGATE_";
 
 /// Keys that the environment names with the prefix.
 const KEYS: [&str; 40] = [
+const KEYS: [&str; 37] = [
     "listen",
     "admin_addr",
     "data_dir",
@@ -57,15 +58,15 @@ const KEYS: [&str; 40] = [
     "nats_ca_file",
     "nats_cert_file",
     "nats_key_file",
-    "lane_concurrency_by_lane",
-    "result_cache_bytes",
-    "circuit_open_ms",
     "task_webhook_url",
     "task_webhook_secret",
     "task_webhook_first_pause_ms",
     "mcp",
     "mcp_pin_first",
     "mcp_refresh_seconds",
+    "lane_concurrency_by_lane",
+    "result_cache_bytes",
+    "circuit_open_ms",
 ];
 
 /// Keys that the environment names without the prefix.

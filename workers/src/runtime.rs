@@ -40,8 +40,8 @@ impl Worker {
             Ok::<_, ConsumeError>(LaneStream { lane: lane.clone(), concurrency, deliveries })
         }))
         .await?;
-        let webhook = match options.webhook.clone() {
-            Some(webhook) => Deliveries::open(&environment, &metrics, webhook, &options.lanes, options.ack_wait).await?,
+        let webhook = match &options.webhook {
+            Some(webhook) => Deliveries::open(&environment, &metrics, webhook.clone(), &options.lanes, options.ack_wait).await?,
             None => None,
         };
         let name = format!("worker-{}", &environment.clock.new_id().simple().to_string()[20..]);

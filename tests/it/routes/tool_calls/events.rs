@@ -38,7 +38,7 @@ async fn the_request_records_the_decision_that_let_it_in() {
     assert_eq!(decision["principal"], "tester");
     assert_eq!(decision["roles"], serde_json::json!(["agent"]));
     assert_eq!(decision["rule"], "role agent: tool.*.*:invoke");
-    assert_eq!(decision["tool_version"], 1);
+    assert_eq!(decision["tool_version"], 2);
     for hash in ["policy_version", "contract_hash"] {
         assert_eq!(decision[hash].as_str().map(str::len), Some(64), "{hash}");
     }
