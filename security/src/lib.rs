@@ -19,6 +19,7 @@ mod server;
 mod tenant_share;
 mod tenant_tx;
 mod token;
+mod webhook;
 mod wire;
 
 use std::{sync::Arc, time::Duration};
@@ -31,7 +32,7 @@ pub use egress::{
     SystemResolver,
 };
 pub use entrance::{Entrance, EntranceLimits, OWN_ROUTES, Readiness, describe};
-pub use extract::{Accepts, Authenticated, Media, PathId, PathName, Query, StrictJson, json_pointer, media};
+pub use extract::{Accepts, Authenticated, JsonBytes, Media, PathId, PathName, Query, StrictJson, json_pointer, media};
 pub use keys::{KeySource, Keys, ReadError};
 pub use limiter::{Counted, Limiter, Now, Quota, QuotaUnavailable};
 pub use paths::paths_of;
@@ -47,6 +48,7 @@ pub use revocations::{FRESH_FOR, Revocations, TenantAccess, TokenDigest};
 pub use tenant_share::{Share, Shares};
 pub use tenant_tx::{ReadPool, TenantTx};
 pub use token::{LEEWAY, TokenError, TokenVerifier};
+pub use webhook::WebhookSecret;
 
 /// Everything an entrance needs to decide whether to open.
 #[derive(Clone, Debug)]

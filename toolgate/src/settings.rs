@@ -12,8 +12,9 @@ use std::{
 };
 
 use config::{Config, Environment, File, FileFormat, Source};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
+use toolgate_security::WebhookSecret;
 use toolgate_store::{TlsFiles, User};
 
 mod check;
@@ -24,7 +25,7 @@ const FILE: &str = "toolgate.toml";
 const PREFIX: &str = "TOOLGATE_";
 
 /// Keys that the environment names with the prefix.
-const KEYS: [&str; 31] = [
+const KEYS: [&str; 34] = [
     "listen",
     "admin_addr",
     "data_dir",
@@ -56,6 +57,9 @@ const KEYS: [&str; 31] = [
     "nats_ca_file",
     "nats_cert_file",
     "nats_key_file",
+    "basehub_url",
+    "basehub_token",
+    "basehub_webhook_secret",
 ];
 
 /// Keys that the environment names without the prefix.
@@ -158,9 +162,21 @@ pub struct Settings {
     /// The certificate (PEM) toolgate shows to the NATS server, and its key; both or none.
     pub nats_cert_file: Option<PathBuf>,
     pub nats_key_file: Option<PathBuf>,
+    /// The http(s) address of BaseHub's GraphQL API, whose host `egress_allow` must name too; without it `basehub.query` fails.
+    pub basehub_url: Option<String>,
+    /// A token that may read the repository; needed with `basehub_url`.
+    pub basehub_token: Option<SecretString>,
+    /// What BaseHub signs its webhooks with, at least 16 characters; without it they are answered with 404.
+    pub basehub_webhook_secret: Option<SecretString>,
 }
 
 impl Settings {
+    /// What BaseHub's webhooks are checked with.
+    pub fn basehub_webhook(&self) -> Option<WebhookSecret> {
+        let secret = self.basehub_webhook_secret.as_ref()?;
+        Some(WebhookSecret::new(check::webhook_secret(secret.expose_secret())))
+    }
+
     /// The NATS server as a user, when it has a URL of its own.
     pub fn nats_url_of(&self, user: User) -> Option<&SecretString> {
         match user {

@@ -11,6 +11,7 @@ mod runtime;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
+use secrecy::SecretString;
 use toolgate_events::{Catalog, Lane};
 use toolgate_security::{Egress, ReadPool, Redactor};
 use toolgate_store::{Artifacts, Clock, ConsumeError, Log};
@@ -27,6 +28,13 @@ pub struct Options {
     pub ack_wait: Duration,
 }
 
+/// Where `basehub.query` asks, and as whom.
+#[derive(Clone, Debug)]
+pub struct BaseHub {
+    pub url: String,
+    pub token: SecretString,
+}
+
 /// What adapters and the runtime work with.
 #[derive(Clone, Debug)]
 pub struct Environment {
@@ -36,6 +44,8 @@ pub struct Environment {
     pub artifacts: Artifacts,
     /// The only way to anybody outside.
     pub egress: Egress,
+    /// Absent where the operator has set none up.
+    pub basehub: Option<BaseHub>,
     /// What outcomes must not hold.
     pub redactor: Redactor,
     pub clock: Clock,

@@ -112,6 +112,7 @@ const COMMAND_API: Permissions = Permissions {
         grant("limits.>", "counts calls with its replicas"),
         grant("$JS.API.STREAM.INFO.LIMITS", "opens the counters"),
         grant("$JS.API.STREAM.MSG.GET.LIMITS", "reads the counters"),
+        grant("outdated.>", "says which tools' earlier results are out of date"),
     ],
     never_publish: &[],
     subscribe: &[
@@ -159,7 +160,10 @@ const WORKER: Permissions = Permissions {
         grant("$O.artifacts.*.*", "keeps artifacts"),
     ],
     never_publish: &[],
-    subscribe: &[grant("_INBOX_worker.>", "gets the answers to its requests, and calls")],
+    subscribe: &[
+        grant("_INBOX_worker.>", "gets the answers to its requests, and calls"),
+        grant("outdated.>", "hears which tools' earlier results are out of date"),
+    ],
 };
 
 const PROJECTOR: Permissions = Permissions {

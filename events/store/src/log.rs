@@ -75,6 +75,9 @@ pub enum LogError {
     Info(#[from] jetstream::stream::InfoError),
     #[error("cannot subscribe: {0}")]
     Subscribe(#[from] async_nats::SubscribeError),
+    /// The server did not take an announcement.
+    #[error("cannot announce: {0}")]
+    Announce(String),
 }
 
 /// What a partition holds.

@@ -38,6 +38,8 @@ pub enum Sight {
     Nobodys,
     /// A call of the stranger's own.
     Own,
+    /// Nothing: only messages that are signed are taken, and no token opens it. Where no secret is set up, nothing is there.
+    Signed,
 }
 
 const ALL: &[&str] = &["agent", "viewer", "auditor", "admin"];
@@ -54,7 +56,7 @@ const fn request(path: &'static str) -> Route {
     Route { verb: "POST", path, permission, roles: CALLERS, allowed: 202, stranger: 202, body: Some(task), sight: Sight::Own }
 }
 
-pub const ROUTES: [Route; 14] = [
+pub const ROUTES: [Route; 15] = [
     request("/v1/tool-calls"),
     request("/tool-call"),
     // The owner's call has its outcome.
@@ -67,6 +69,16 @@ pub const ROUTES: [Route; 14] = [
         stranger: 404,
         body: None,
         sight: Sight::One,
+    },
+    Route {
+        verb: "POST",
+        path: "/v1/webhooks/basehub",
+        permission: "",
+        roles: ALL,
+        allowed: 404,
+        stranger: 404,
+        body: None,
+        sight: Sight::Signed,
     },
     get("/v1/tool-calls", "tool_call:read", ALL, Sight::List),
     get("/v1/tool-calls/{call_id}", "tool_call:read", ALL, Sight::One),

@@ -1,5 +1,6 @@
 //! One file per tool. An adapter is given the call and an environment; the registry below is one line a tool.
 
+mod graphql;
 mod markdown;
 mod vector;
 
@@ -42,6 +43,7 @@ registry! {
     "http.request" => http_request
     "vector.upsert" => vector_upsert
     "vector.search" => vector_search
+    "basehub.query" => basehub_query
 }
 
 /// What an adapter knows of the call it runs.
@@ -66,6 +68,9 @@ pub enum ToolError {
     /// What the call names does not exist: recorded, never retried.
     #[error("{0}")]
     NotFound(&'static str),
+    /// The operator has not set the tool up, or not rightly: recorded, never retried.
+    #[error("{0}")]
+    NotConfigured(&'static str),
     /// The request to the outside was refused or not answered: recorded, never retried. Its words are for the caller.
     #[error(transparent)]
     Egress(#[from] EgressError),
@@ -107,6 +112,7 @@ impl ToolError {
         let (kind, title) = match self {
             Self::InvalidArguments(_) => ("urn:toolgate:tool:invalid-arguments", "The tool cannot work with these arguments"),
             Self::NotFound(_) => ("urn:toolgate:tool:not-found", "The tool found nothing under that name"),
+            Self::NotConfigured(_) => ("urn:toolgate:tool:not-configured", "The operator has not set the tool up"),
             Self::Egress(EgressError::Blocked(_)) => ("urn:toolgate:tool:egress-blocked", "The request may not leave"),
             Self::Egress(EgressError::Timeout) => ("urn:toolgate:tool:timeout", "The tool did not answer in time"),
             Self::Egress(_) | Self::Upstream { .. } => {

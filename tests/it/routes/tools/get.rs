@@ -36,8 +36,8 @@ async fn the_examples_of_every_tool_are_accepted() {
         for (number, arguments) in tool["examples"].as_array().unwrap().iter().enumerate() {
             let body = json!({"tool": tool["name"], "arguments": arguments});
             let answer = client.call_and_wait(&format!("k{number}"), &body).await;
-            // Nobody has allowed it any host.
-            let status = if tool["name"] == "http.request" { "failed" } else { "succeeded" };
+            // Nobody has allowed the one any host, and set up the other.
+            let status = if tool["name"] == "http.request" || tool["name"] == "basehub.query" { "failed" } else { "succeeded" };
             assert_eq!(answer.json()["status"], status, "{}: {}", tool["name"], answer.text());
         }
     }
