@@ -25,7 +25,7 @@ const FILE: &str = "toolgate.toml";
 const PREFIX: &str = "TOOLGATE_";
 
 /// Keys that the environment names with the prefix.
-const KEYS: [&str; 34] = [
+const KEYS: [&str; 35] = [
     "listen",
     "admin_addr",
     "data_dir",
@@ -60,6 +60,7 @@ const KEYS: [&str; 34] = [
     "basehub_url",
     "basehub_token",
     "basehub_webhook_secret",
+    "vector_max_components",
 ];
 
 /// Keys that the environment names without the prefix.
@@ -168,6 +169,8 @@ pub struct Settings {
     pub basehub_token: Option<SecretString>,
     /// What BaseHub signs its webhooks with, at least 16 characters; without it they are answered with 404.
     pub basehub_webhook_secret: Option<SecretString>,
+    /// How many numbers one `vector.search` may compare, vectors times dimensions, 1 to 1,000,000,000. Default 50,000,000.
+    pub vector_max_components: usize,
 }
 
 impl Settings {
@@ -311,6 +314,7 @@ fn defaults(profile: Profile) -> Result<config::ConfigBuilder<config::builder::D
         .set_default("egress_allow", Vec::<String>::new())?
         .set_default("egress_private_networks", Vec::<String>::new())?
         .set_default("projector_batch", 1_000)?
+        .set_default("vector_max_components", 50_000_000)?
         .set_default("log_format", "text")
 }
 

@@ -44,6 +44,8 @@ pub struct Environment {
     pub artifacts: Artifacts,
     /// The only way to anybody outside.
     pub egress: Egress,
+    /// How many numbers one search for vectors may compare: vectors times dimensions.
+    pub vector_max_components: usize,
     /// Absent where the operator has set none up.
     pub basehub: Option<BaseHub>,
     /// What outcomes must not hold.

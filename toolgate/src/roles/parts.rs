@@ -131,6 +131,7 @@ impl<'a> Parts<'a> {
             // A query that meets a dead connection is run again by the runtime.
             database: self.read_pool(false)?,
             egress: self.egress()?,
+            vector_max_components: settings.vector_max_components,
             basehub: basehub(settings),
             redactor: secrets::redactor(settings, &self.context.connections),
             clock: self.clock,

@@ -58,6 +58,7 @@ pub(super) fn values(settings: &Settings) -> Result<(), Error> {
     within("max_concurrent_requests", settings.max_concurrent_requests, 1..=100_000)?;
     within("max_connections", settings.max_connections, 1..=100_000)?;
     within("header_timeout_ms", settings.header_timeout_ms, 100..=3_600_000)?;
+    within("vector_max_components", settings.vector_max_components, 1..=1_000_000_000)?;
     within("body_timeout_ms", settings.body_timeout_ms, 100..=3_600_000)?;
     for (tool, limit) in &settings.tool_rate_limits {
         if toolgate_events::tools::find(tool).is_none() {

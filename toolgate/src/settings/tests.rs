@@ -99,6 +99,8 @@ fn impossible_values_are_named() {
         ("TOOLGATE_BASEHUB_URL", "https://no-token.example"),
         ("TOOLGATE_BASEHUB_WEBHOOK_SECRET", "123456789012345"),
         ("TOOLGATE_BASEHUB_WEBHOOK_SECRET", "bshb_workflow_1:123456789012345"),
+        ("TOOLGATE_VECTOR_MAX_COMPONENTS", "0"),
+        ("TOOLGATE_VECTOR_MAX_COMPONENTS", "1000000001"),
         ("TOOLGATE_EGRESS_ALLOW", "ok.example,*"),
         ("TOOLGATE_EGRESS_PRIVATE_NETWORKS", "10.0.0.0/8,10.0.0.1"),
     ];
