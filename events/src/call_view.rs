@@ -17,9 +17,12 @@ pub struct CallView {
     /// Why it failed, once it has.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<CallError>,
-    /// Whether the result came from a cache; absent where that is not known.
+    /// Whether the result was made for an earlier call; absent while there is none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cached: Option<bool>,
+    /// Whether it is older than the caller accepts, because the other side is down; absent when it is not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stale: Option<bool>,
     pub attempts: u32,
     #[serde(with = "serde_text::timestamp")]
     pub requested_at: DateTime<Utc>,
@@ -65,6 +68,7 @@ mod tests {
             result: None,
             error: None,
             cached: None,
+            stale: None,
             attempts: 0,
             requested_at: DateTime::from_timestamp(0, 5_000).unwrap(),
             finished_at: None,

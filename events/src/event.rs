@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::{Lane, RefusalEvent};
+use crate::{CallId, Lane, RefusalEvent};
 
 /// Whatever the log may hold.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,7 +85,7 @@ impl ToolCallEvent {
     /// The `event_version` this release writes. Older ones are upcast on reading.
     pub fn version(&self) -> u32 {
         match self {
-            Self::ToolCallRequested(_) => 2,
+            Self::ToolCallRequested(_) | Self::ToolCallSucceeded(_) => 2,
             _ => 1,
         }
     }
@@ -171,7 +171,8 @@ pub struct ToolCallStarted {
     pub worker: String,
 }
 
-/// A worker took the call over from an attempt that left no outcome.
+/// The call is tried again: another worker takes it over from an attempt that left no outcome, or its own after a failure that may
+/// pass.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolCallRetried {
     pub tool: String,
@@ -180,7 +181,7 @@ pub struct ToolCallRetried {
     pub reason: String,
 }
 
-/// The tool answered.
+/// The tool answered, or what it had answered before will do. Version 2: before that, every result was the call's own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ToolCallSucceeded {
     pub tool: String,
@@ -188,6 +189,16 @@ pub struct ToolCallSucceeded {
     pub worker: String,
     pub duration_ms: u64,
     pub result: Value,
+    /// Whether the result was made for an earlier call.
+    pub cached: bool,
+    /// Whether it is older than the caller accepts, and taken because the other side is down.
+    pub stale: bool,
+    /// The call that a cached result was made for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source_call_id: Option<CallId>,
+    /// How old a cached result was.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub age_seconds: Option<u32>,
 }
 
 /// The tool did not answer, or refused.

@@ -27,5 +27,5 @@ pub use event::{
 pub use ids::{CallId, TenantId};
 pub use refusal::{LimitPolicy, RateLimitExceeded, RefusalEvent, ToolCallDenied};
 pub use subject::{CallSubject, Lane, Partition, SubjectError};
-pub use tool_call::{Status, ToolCall};
+pub use tool_call::{Reuse, Status, ToolCall};
 pub use upcast::{DecodeError, upcast};

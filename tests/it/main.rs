@@ -18,6 +18,7 @@ mod outbound;
 mod policy;
 mod projector;
 mod refusals;
+mod resilience;
 mod routes;
 mod secrets;
 mod store;

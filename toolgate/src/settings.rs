@@ -25,7 +25,7 @@ const FILE: &str = "toolgate.toml";
 const PREFIX: &str = "TOOLGATE_";
 
 /// Keys that the environment names with the prefix.
-const KEYS: [&str; 35] = [
+const KEYS: [&str; 38] = [
     "listen",
     "admin_addr",
     "data_dir",
@@ -61,6 +61,9 @@ const KEYS: [&str; 35] = [
     "basehub_token",
     "basehub_webhook_secret",
     "vector_max_components",
+    "lane_concurrency_by_lane",
+    "result_cache_bytes",
+    "circuit_open_ms",
 ];
 
 /// Keys that the environment names without the prefix.
@@ -110,6 +113,15 @@ pub struct Settings {
     pub lanes: Vec<String>,
     /// Calls that run at once in each lane, 1 to 10,000. Default 64.
     pub lane_concurrency: usize,
+    /// The same for single lanes. In the environment as `render=2,http=16`. Default for the lane `render`: the number of
+    /// processors.
+    #[serde(deserialize_with = "limits")]
+    pub lane_concurrency_by_lane: BTreeMap<String, u32>,
+    /// Results that a worker keeps to answer later calls with, in bytes, up to 64 GiB; none with 0. Default 64 MiB.
+    pub result_cache_bytes: u64,
+    /// How long a circuit breaker stays open at first, in milliseconds, 100 to 600,000; each probe that fails doubles it, up to
+    /// twelve times as long. Default 5,000.
+    pub circuit_open_ms: u64,
     /// How long a call may go without a sign of life from its worker before another one gets it, in milliseconds, at least 300.
     /// Default 30,000.
     pub ack_wait_ms: u64,
@@ -302,6 +314,9 @@ fn defaults(profile: Profile) -> Result<config::ConfigBuilder<config::builder::D
         .set_default("audience", "toolgate")?
         .set_default("lanes", Vec::<String>::new())?
         .set_default("lane_concurrency", 64)?
+        .set_default("lane_concurrency_by_lane", "")?
+        .set_default("result_cache_bytes", 64 * 1024 * 1024)?
+        .set_default("circuit_open_ms", 5_000)?
         .set_default("ack_wait_ms", 30_000)?
         .set_default("max_open_calls", 10_000)?
         .set_default("rate_limit_per_minute", rate_limit)?
@@ -332,7 +347,7 @@ fn limits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String,
     };
     let limit = |item: &str| {
         let parsed = item.split_once('=').and_then(|(name, limit)| Some((name.trim().to_owned(), limit.trim().parse().ok()?)));
-        parsed.ok_or_else(|| serde::de::Error::custom(format!("tool_rate_limits: {item:?} is not <tool>=<calls per minute>")))
+        parsed.ok_or_else(|| serde::de::Error::custom(format!("{item:?} is not <name>=<number>")))
     };
     text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(limit).collect()
 }

@@ -3,12 +3,20 @@
 //! A worker never calls the APIs and appends nothing but claims and outcomes.
 
 mod adapters;
+mod answers;
+mod attempt;
+mod breaker;
+mod cache;
 mod call;
+mod claim;
+mod held;
 mod metrics;
 mod places;
+mod record;
+mod retry;
 mod runtime;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use prometheus_client::registry::Registry;
 use secrecy::SecretString;
@@ -16,6 +24,7 @@ use toolgate_events::{Catalog, Lane};
 use toolgate_security::{Egress, ReadPool, Redactor};
 use toolgate_store::{Artifacts, Clock, ConsumeError, Log};
 
+pub use cache::ResultCache;
 pub use runtime::Worker;
 
 /// What a worker is made of.
@@ -24,6 +33,10 @@ pub struct Options {
     pub lanes: Vec<Lane>,
     /// Calls run at once, per lane.
     pub lane_concurrency: usize,
+    /// The same for single lanes.
+    pub lane_concurrency_by_lane: BTreeMap<String, usize>,
+    /// How long a circuit breaker stays open at first.
+    pub circuit_open: Duration,
     /// How long a call may go without a sign of life before another worker gets it.
     pub ack_wait: Duration,
 }
@@ -48,9 +61,17 @@ pub struct Environment {
     pub vector_max_components: usize,
     /// Absent where the operator has set none up.
     pub basehub: Option<BaseHub>,
+    /// Results that may answer later calls.
+    pub results: ResultCache,
     /// What outcomes must not hold.
     pub redactor: Redactor,
     pub clock: Clock,
+}
+
+impl Options {
+    fn concurrency_of(&self, lane: &Lane) -> usize {
+        self.lane_concurrency_by_lane.get(lane.as_str()).copied().unwrap_or(self.lane_concurrency)
+    }
 }
 
 impl Worker {

@@ -1,6 +1,7 @@
 use axum::extract::State;
 use http::{HeaderMap, HeaderName, StatusCode};
 use toolgate_security::{JsonBytes, Problem, ProblemKind};
+use toolgate_store::Invalidated;
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-basehub-webhook-signature");
 /// Whose results a change of the repository makes out of date.
@@ -44,10 +45,16 @@ pub async fn handler(
     if !is_signed {
         return Err(Problem::new(ProblemKind::InvalidSignature, "sign the body with the secret of the webhook"));
     }
+    let again = || Problem::unavailable("the message could not be passed on; send it again");
+    // Without a connection it would only be kept until there is one.
+    if !state.log.is_connected() {
+        return Err(again());
+    }
     // Dying here, it has not answered, and BaseHub sends it again.
-    state.log.announce_outdated(TOOL).await.map_err(|error| {
+    state.log.announce_invalidated(&Invalidated { tool: TOOL.to_owned(), tenant_id: None }).await.map_err(|error| {
         tracing::warn!(error = %error, "a change of the BaseHub repository could not be announced");
-        Problem::unavailable("the message could not be passed on; send it again")
+        again()
     })?;
+    state.log.flush().await;
     Ok(StatusCode::NO_CONTENT)
 }

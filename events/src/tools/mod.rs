@@ -35,6 +35,9 @@ registry! {
 /// The version every contract starts with.
 pub const FIRST_VERSION: u32 = 1;
 
+/// How long a call of several attempts may take.
+const LONGEST_TOTAL: Duration = Duration::from_secs(60);
+
 /// What running a tool does to the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -59,6 +62,7 @@ pub struct Retry {
 }
 
 impl Retry {
+    /// With pauses of 0.2 to 5 seconds at the most.
     pub const fn up_to(max_attempts: u32) -> Self {
         Self { max_attempts, first_pause_ms: 200, last_pause_ms: 5_000 }
     }
@@ -73,6 +77,20 @@ pub struct Cache {
     pub max_freshness_seconds: u32,
     /// How old it may be when the other side is down, marked as stale; 0: never.
     pub stale_seconds: u32,
+}
+
+impl Cache {
+    /// How old a result may be for a caller who asked for so many seconds, or named none.
+    pub fn freshness(&self, asked_seconds: Option<u32>) -> Duration {
+        let seconds = asked_seconds.unwrap_or(self.default_freshness_seconds).min(self.max_freshness_seconds);
+        Duration::from_secs(seconds.into())
+    }
+
+    /// How old it may be when the other side is down: never for a caller who wants nothing but a new one.
+    pub fn staleness(&self, asked_seconds: Option<u32>) -> Duration {
+        let seconds = if asked_seconds == Some(0) { 0 } else { self.stale_seconds };
+        Duration::from_secs(seconds.into())
+    }
 }
 
 /// One tool's contract.
@@ -131,6 +149,15 @@ impl Contract {
     /// Whether a call must carry an `Idempotency-Key`.
     pub fn needs_idempotency_key(&self) -> bool {
         self.side_effects != SideEffects::ReadOnly
+    }
+
+    /// How long all attempts and the pauses between them may take together: what they add up to, but not more than a minute, the
+    /// longest that a caller can wait, unless one attempt alone may take longer.
+    pub fn total_time(&self, asked_ms: Option<u32>) -> Duration {
+        let attempt = self.timeout(asked_ms);
+        let pauses = self.retry.max_attempts.saturating_sub(1);
+        let all = attempt * self.retry.max_attempts + Duration::from_millis(u64::from(self.retry.last_pause_ms)) * pauses;
+        all.min(LONGEST_TOTAL).max(attempt)
     }
 
     /// How long one attempt may run: the contract's time, or less when the caller asked for less.
@@ -195,5 +222,27 @@ mod tests {
         let contract = find("knowledge.search").unwrap();
         assert_eq!(contract.timeout(None), contract.timeout(Some(u32::MAX)));
         assert_eq!(contract.timeout(Some(5)), Duration::from_millis(5));
+    }
+
+    #[test]
+    fn a_caller_chooses_a_freshness_within_the_contracts_limits() {
+        let cache = Cache { default_freshness_seconds: 10, max_freshness_seconds: 60, stale_seconds: 90 };
+        let seconds = |asked| (cache.freshness(asked).as_secs(), cache.staleness(asked).as_secs());
+        assert_eq!([None, Some(0), Some(1)].map(seconds), [(10, 90), (0, 0), (1, 90)]);
+        assert_eq!([Some(59), Some(60), Some(61)].map(seconds), [(59, 90), (60, 90), (60, 90)]);
+    }
+
+    #[test]
+    fn all_attempts_together_are_bounded() {
+        let contract = |timeout_ms, max_attempts| Contract {
+            timeout_ms,
+            retry: Retry { max_attempts, first_pause_ms: 10, last_pause_ms: 100 },
+            ..find("knowledge.search").unwrap().clone()
+        };
+        assert_eq!(contract(1_000, 1).total_time(None), Duration::from_secs(1));
+        assert_eq!(contract(1_000, 3).total_time(None), Duration::from_millis(3_200));
+        assert_eq!(contract(1_000, 3).total_time(Some(100)), Duration::from_millis(500));
+        assert_eq!(contract(30_000, 3).total_time(None), LONGEST_TOTAL);
+        assert_eq!(contract(90_000, 3).total_time(None), Duration::from_secs(90));
     }
 }

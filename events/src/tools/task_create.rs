@@ -31,7 +31,7 @@ pub struct TaskCreateOutput {
 pub(super) fn define() -> Contract {
     Contract {
         description: "Creates a task. The task is what the recorded outcome says: a call that ran twice still made one.",
-        side_effects: SideEffects::Effectful,
+        side_effects: SideEffects::Idempotent,
         lane: lane("task"),
         timeout_ms: 10_000,
         retry: Retry::up_to(5),

@@ -99,6 +99,7 @@ const ACCESS_INFO: Grant = grant("$JS.API.STREAM.INFO.ACCESS", "looks whether re
 const ACCESS_GET: Grant = grant("$JS.API.STREAM.MSG.GET.ACCESS", "reads revocations");
 const LANE_INFO: Grant = grant("$JS.API.CONSUMER.INFO.*.lane-{lane}", "asks where a lane stands");
 const PROJECTED: Grant = grant("projected.*", "hears how far tenants are projected");
+const INVALIDATE: Grant = grant("invalidated", "says that kept results count no longer");
 const BUCKET_INFO: Grant = grant("$JS.API.STREAM.INFO.OBJ_artifacts", "opens the artifacts");
 const BUCKET_GET: Grant = grant("$JS.API.DIRECT.GET.OBJ_artifacts.$O.artifacts.M.*", "reads what an artifact is");
 
@@ -112,7 +113,7 @@ const COMMAND_API: Permissions = Permissions {
         grant("limits.>", "counts calls with its replicas"),
         grant("$JS.API.STREAM.INFO.LIMITS", "opens the counters"),
         grant("$JS.API.STREAM.MSG.GET.LIMITS", "reads the counters"),
-        grant("outdated.>", "says which tools' earlier results are out of date"),
+        INVALIDATE,
     ],
     never_publish: &[],
     subscribe: &[
@@ -158,11 +159,12 @@ const WORKER: Permissions = Permissions {
         grant("$JS.API.CONSUMER.DELETE.OBJ_artifacts.*", "ends that reading"),
         grant("$JS.FC.OBJ_artifacts.>", "paces that reading"),
         grant("$O.artifacts.*.*", "keeps artifacts"),
+        INVALIDATE,
     ],
     never_publish: &[],
     subscribe: &[
         grant("_INBOX_worker.>", "gets the answers to its requests, and calls"),
-        grant("outdated.>", "hears which tools' earlier results are out of date"),
+        grant("invalidated", "hears which kept results count no longer"),
     ],
 };
 

@@ -5,7 +5,6 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -35,8 +34,6 @@ impl ReplyTo {
     }
 }
 
-/// How long an announcement that must not be lost waits for the server.
-const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 const CALL_ID: &str = "call-id";
 const STREAM_SEQUENCE: &str = "stream-sequence";
 const OPEN_CALLS: &str = "open-calls";
@@ -174,27 +171,6 @@ impl Log {
         if let Err(error) = self.client.publish_with_headers(reply_to.0.clone(), headers, outcome).await {
             tracing::debug!(error = %error, "an outcome could not be announced; the caller will read the log");
         }
-    }
-
-    /// Tells every worker that earlier results of a tool are out of date, whoever's they are. It is on its way to the server when
-    /// this returns; a worker that is disconnected meanwhile misses it, and goes by the age of its results.
-    ///
-    /// # Errors
-    /// [`LogError::Announce`] when the server does not take it.
-    pub async fn announce_outdated(&self, tool: &str) -> Result<(), LogError> {
-        let failed = |error: String| LogError::Announce(error);
-        self.client.publish(format!("outdated.{tool}"), Bytes::new()).await.map_err(|error| failed(error.to_string()))?;
-        let flushed = tokio::time::timeout(FLUSH_PATIENCE, self.client.flush()).await;
-        flushed.map_err(|_| failed("not connected".to_owned()))?.map_err(|error| failed(error.to_string()))
-    }
-
-    /// The tools whose earlier results are out of date, as they are announced.
-    ///
-    /// # Errors
-    /// [`LogError::Subscribe`]
-    pub async fn outdated(&self) -> Result<impl Stream<Item = String> + Send + use<>, LogError> {
-        let subscription = self.client.subscribe("outdated.>").await?;
-        Ok(subscription.filter_map(|message| std::future::ready(message.subject.strip_prefix("outdated.").map(str::to_owned))))
     }
 
     /// Tells every API instance how far a tenant is projected. Only after the commit.

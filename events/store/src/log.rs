@@ -73,11 +73,10 @@ pub enum LogError {
     Partitions { recorded: String, asked: u16 },
     #[error("cannot read the state of the log: {0}")]
     Info(#[from] jetstream::stream::InfoError),
-    #[error("cannot subscribe: {0}")]
-    Subscribe(#[from] async_nats::SubscribeError),
-    /// The server did not take an announcement.
     #[error("cannot announce: {0}")]
     Announce(String),
+    #[error("cannot subscribe: {0}")]
+    Subscribe(#[from] async_nats::SubscribeError),
 }
 
 /// What a partition holds.

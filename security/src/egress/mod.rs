@@ -14,7 +14,12 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::{error::Error as _, fmt, sync::Arc, time::Duration};
+use std::{
+    error::Error as _,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
@@ -108,6 +113,13 @@ impl Egress {
         Ok(Self { allow, networks, limits, violations, client })
     }
 
+    /// The same for somebody who gives up at `deadline`: what is not answered by then is [`EgressError::Timeout`].
+    #[must_use]
+    pub fn until(&self, deadline: Instant) -> Self {
+        let total = self.limits.total.min(deadline.saturating_duration_since(Instant::now()));
+        Self { limits: EgressLimits { total, ..self.limits }, ..self.clone() }
+    }
+
     /// Sends a request of `tool` and reads the answer.
     ///
     /// # Errors
@@ -125,8 +137,12 @@ impl Egress {
         headers::check(&request.headers)?;
         let url = target::parse(&request.url)?;
         let mut hop = Hop { method: request.method, url, headers: request.headers, body: request.body };
-        for _ in 0..=MAX_REDIRECTS {
-            let response = self.judge(&hop)?.execute(hop.to_request()).await.map_err(|error| client_error(&error))?;
+        for number in 0..=MAX_REDIRECTS {
+            let sent = self.judge(&hop)?.execute(hop.to_request()).await.map_err(|error| client_error(&error));
+            let response = sent.map_err(|error| match error {
+                EgressError::Connect | EgressError::Unresolvable if number > 0 => EgressError::RedirectUnreachable,
+                error => error,
+            })?;
             if headers::size(response.headers()) > self.limits.header_bytes {
                 return Err(EgressError::HeadersTooLarge);
             }
@@ -193,10 +209,11 @@ fn client_error(error: &reqwest::Error) -> EgressError {
         }
         source = cause.source();
     }
-    if error.is_timeout() {
-        EgressError::Timeout
-    } else if error.is_connect() {
+    // Connecting has a timeout of its own, and nothing has been sent by then.
+    if error.is_connect() {
         EgressError::Connect
+    } else if error.is_timeout() {
+        EgressError::Timeout
     } else {
         EgressError::Protocol
     }

@@ -1,5 +1,6 @@
 //! `basehub.query`, against a server that works like BaseHub's.
 
+mod cache;
 mod failures;
 mod pages;
 mod server;

@@ -20,6 +20,7 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
+use toolgate::settings::Settings;
 
 use crate::app::TestApp;
 
@@ -82,6 +83,10 @@ impl BaseHub {
 
     /// An application that asks it, with this token, and may also reach `further`.
     pub async fn app(&self, token: &str, further: &[String]) -> TestApp {
+        self.app_with(token, further, |_| ()).await
+    }
+
+    pub async fn app_with(&self, token: &str, further: &[String], change: impl FnOnce(&mut Settings)) -> TestApp {
         let (url, token) = (self.url(), token.to_owned());
         let allowed = [format!("127.0.0.1:{}", self.port)].into_iter().chain(further.iter().cloned()).collect();
         TestApp::start_with(|settings| {
@@ -89,6 +94,7 @@ impl BaseHub {
             settings.egress_private_networks = vec!["127.0.0.0/8".to_owned()];
             settings.basehub_url = Some(url);
             settings.basehub_token = Some(token.into());
+            change(settings);
         })
         .await
     }

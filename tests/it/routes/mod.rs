@@ -8,4 +8,4 @@ mod health;
 mod tasks;
 mod tool_calls;
 mod tools;
-mod webhooks;
+pub mod webhooks;

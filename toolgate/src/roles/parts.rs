@@ -1,5 +1,8 @@
 use std::{
+    collections::BTreeMap,
+    num::NonZeroUsize,
     sync::{Arc, OnceLock},
+    thread,
     time::Duration,
 };
 
@@ -17,7 +20,7 @@ use toolgate_security::{
     Violations,
 };
 use toolgate_store::{Artifacts, Clock, Log};
-use toolgate_workers::{BaseHub, Worker};
+use toolgate_workers::{BaseHub, ResultCache, Worker};
 
 use super::{Context, Error, Role, access::Access, shared_counters::SharedCounters};
 use crate::{dev_issuer::DevIssuer, secrets, settings::Settings};
@@ -126,6 +129,7 @@ impl<'a> Parts<'a> {
         let log = self.log(Role::Worker).await?;
         let environment = toolgate_workers::Environment {
             artifacts: Artifacts::open(&log).await?,
+            results: ResultCache::open(&log, settings.result_cache_bytes).await?,
             log,
             catalog: self.catalog.clone(),
             // A query that meets a dead connection is run again by the runtime.
@@ -139,6 +143,8 @@ impl<'a> Parts<'a> {
         let options = toolgate_workers::Options {
             lanes: lanes(&settings.lanes)?,
             lane_concurrency: settings.lane_concurrency,
+            lane_concurrency_by_lane: concurrency_by_lane(&settings.lane_concurrency_by_lane),
+            circuit_open: Duration::from_millis(settings.circuit_open_ms),
             ack_wait: Duration::from_millis(settings.ack_wait_ms),
         };
         Ok(Worker::open(environment, options, registry).await?)
@@ -188,6 +194,13 @@ fn pool(url: &SecretString, test_connections: bool, timeout: Option<&str>) -> Re
 /// The development issuer's public keys (RFC 7517).
 pub fn jwks_document(dev_issuer: &DevIssuer) -> Result<String, Error> {
     serde_json::to_string(&dev_issuer.jwks()).map_err(|error| Error::Demo(error.to_string()))
+}
+
+/// What was set, and a processor for each rendering: more would only take turns.
+fn concurrency_by_lane(set: &BTreeMap<String, u32>) -> BTreeMap<String, usize> {
+    let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let set = set.iter().map(|(lane, concurrency)| (lane.clone(), *concurrency as usize));
+    [("render".to_owned(), processors)].into_iter().chain(set).collect()
 }
 
 /// The lanes asked for, or all of them.

@@ -51,6 +51,14 @@ pub(super) fn values(settings: &Settings) -> Result<(), Error> {
     within("partitions", settings.partitions, 1..=64)?;
     within("body_limit_bytes", settings.body_limit_bytes, 1024..=768 * 1024)?;
     within("lane_concurrency", settings.lane_concurrency, 1..=10_000)?;
+    for (lane, concurrency) in &settings.lane_concurrency_by_lane {
+        if !toolgate_events::tools::lanes().iter().any(|known| known.as_str() == lane) {
+            return Err(impossible("lane_concurrency_by_lane", format!("has {lane:?}, which is no lane")));
+        }
+        within("lane_concurrency_by_lane", *concurrency, 1..=10_000)?;
+    }
+    within("result_cache_bytes", settings.result_cache_bytes, 0..=64 * 1024 * 1024 * 1024)?;
+    within("circuit_open_ms", settings.circuit_open_ms, 100..=600_000)?;
     within("ack_wait_ms", settings.ack_wait_ms, 300..=3_600_000)?;
     within("max_open_calls", settings.max_open_calls, 1..=u64::MAX)?;
     within("rate_limit_per_minute", settings.rate_limit_per_minute, 1..=u32::MAX)?;

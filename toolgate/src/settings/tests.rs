@@ -90,6 +90,13 @@ fn impossible_values_are_named() {
         ("TOOLGATE_PARTITIONS", "70000"),
         ("TOOLGATE_PROJECTOR_BATCH", "1001"),
         ("TOOLGATE_LANE_CONCURRENCY", "0"),
+        ("TOOLGATE_LANE_CONCURRENCY_BY_LANE", "render=0"),
+        ("TOOLGATE_LANE_CONCURRENCY_BY_LANE", "render=10001"),
+        ("TOOLGATE_LANE_CONCURRENCY_BY_LANE", "no-lane=2"),
+        ("TOOLGATE_RESULT_CACHE_BYTES", "-1"),
+        ("TOOLGATE_RESULT_CACHE_BYTES", "68719476737"),
+        ("TOOLGATE_CIRCUIT_OPEN_MS", "99"),
+        ("TOOLGATE_CIRCUIT_OPEN_MS", "600001"),
         ("TOOLGATE_LISTEN", "nowhere"),
         ("TOOLGATE_DURABLE", "perhaps"),
         ("TOOLGATE_LOG_FORMAT", "xml"),
@@ -113,6 +120,19 @@ fn impossible_values_are_named() {
     load(&[], &[("TOOLGATE_BASEHUB_WEBHOOK_SECRET", "1234567890123456")], "basehub_url = \"https://b\"\nbasehub_token = \"t\"")
         .unwrap();
     assert!(refusal(&[], "jwks_file = \"a\"\njwks_url = \"https://b\"").contains("jwks_url"));
+}
+
+#[test]
+fn the_limits_themselves_are_possible() {
+    for (variable, value) in [
+        ("TOOLGATE_LANE_CONCURRENCY_BY_LANE", "render=1,http=10000"),
+        ("TOOLGATE_RESULT_CACHE_BYTES", "0"),
+        ("TOOLGATE_RESULT_CACHE_BYTES", "68719476736"),
+        ("TOOLGATE_CIRCUIT_OPEN_MS", "100"),
+        ("TOOLGATE_CIRCUIT_OPEN_MS", "600000"),
+    ] {
+        load(&[], &[(variable, value)], "").unwrap();
+    }
 }
 
 #[test]

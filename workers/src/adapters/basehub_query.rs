@@ -63,6 +63,11 @@ pub async fn run(call: &Call, environment: &Environment) -> Result<Value, ToolEr
     }
 }
 
+/// What could not be answered in part may be answered whole the next time.
+pub fn is_reusable(result: &Value) -> bool {
+    result.get("errors").is_none()
+}
+
 fn question(input: BasehubQueryInput) -> Result<Question, ToolError> {
     match input {
         BasehubQueryInput { query: Some(query), variables, operation_name, blocks: None, search: None } => {

@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use futures::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
-use toolgate_events::{CallError, CallId, CallOptions, TenantId, ToolCallRequested};
+use toolgate_events::{CallError, CallId, CallOptions, TenantId, ToolCallRequested, tools::SideEffects};
 use toolgate_security::EgressError;
 
 use crate::Environment;
@@ -46,6 +46,33 @@ registry! {
     "basehub.query" => basehub_query
 }
 
+/// What one call's arguments say that its tool's contract cannot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Particulars {
+    /// Whom the call asks, by a name that makes sense within the tool; absent where the tool has one upstream or none. One that is
+    /// down is no reason to leave the others alone.
+    pub upstream: Option<String>,
+    /// What this call does to the world, where that is less than the contract says.
+    pub side_effects: Option<SideEffects>,
+}
+
+/// [`Particulars`] of a call; most tools have none.
+pub fn particulars(tool: &str, arguments: &Map<String, Value>) -> Particulars {
+    match tool {
+        "http.request" => http_request::particulars(arguments),
+        _ => Particulars::default(),
+    }
+}
+
+/// Whether a successful result may answer later calls, where the contract has a cache at all.
+pub fn is_reusable(tool: &str, result: &Value) -> bool {
+    match tool {
+        "http.request" => http_request::is_reusable(result),
+        "basehub.query" => basehub_query::is_reusable(result),
+        _ => true,
+    }
+}
+
 /// What an adapter knows of the call it runs.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -72,12 +99,15 @@ pub enum ToolError {
     #[error("{0}")]
     NotConfigured(&'static str),
     /// The request to the outside was refused or not answered: recorded, never retried. Its words are for the caller.
+    /// The request to the outside was refused or not answered: tried again where that is safe. Its words are for the caller.
     #[error(transparent)]
     Egress(#[from] EgressError),
-    /// The other side failed, or says that it cannot serve now. `sent` is whether the request may have taken effect there.
+    /// The other side failed, or says that it cannot serve now: tried again where that is safe. `sent` is whether the request may
+    /// have taken effect there.
     #[error("{detail}")]
     Upstream { detail: String, sent: bool },
-    /// toolgate's own database or log is away: the call waits for it, since nobody else could do better.
+    /// toolgate's own database or log is away: the call waits for it, since nobody else could do better. An effectful tool says
+    /// so only before it has sent anything.
     #[error("{0}")]
     Infrastructure(String),
     /// A fault of the adapter itself: recorded, never retried, its words only in the log.
@@ -155,6 +185,11 @@ impl From<sqlx::Error> for ToolError {
             _ => Self::Internal(error.to_string()),
         }
     }
+}
+
+/// A problem object of this crate's own.
+pub fn problem(kind: &str, title: &str, detail: &str) -> CallError {
+    CallError { kind: format!("urn:toolgate:tool:{kind}"), title: title.to_owned(), detail: detail.to_owned() }
 }
 
 fn answer(output: &impl Serialize) -> Result<Value, ToolError> {

@@ -24,9 +24,12 @@ pub(super) struct ToolCallSchema {
     /// Why it failed, once it has.
     #[schema(nullable = false)]
     error: Option<CallErrorSchema>,
-    /// Whether the result came from a cache; absent where that is not known.
+    /// Whether the result was made for an earlier call; absent while there is none.
     #[schema(nullable = false)]
     cached: Option<bool>,
+    /// Whether it is older than the caller accepts, because the other side is down; absent when it is not.
+    #[schema(nullable = false)]
+    stale: Option<bool>,
     attempts: u32,
     requested_at: DateTime<Utc>,
     #[schema(nullable = false)]

@@ -24,6 +24,6 @@ async fn a_created_task_is_listed_as_it_was_asked_for() {
     }
     assert_eq!(task["due"], "2030-01-31T12:00:00.000000Z");
     assert_eq!(task["status"], "open");
-    assert_eq!(task["position"], "3");
+    assert_eq!(task["position"], "2");
     assert_eq!(page["items"].as_array().unwrap().len(), 1);
 }

@@ -3,6 +3,7 @@
 use aws_lc_rs::hmac;
 use futures::StreamExt;
 use reqwest::{Method, RequestBuilder};
+use toolgate_store::Invalidated;
 
 use crate::app::{Client, TestApp, send};
 
@@ -16,7 +17,7 @@ async fn app() -> TestApp {
     .await
 }
 
-fn signature(body: &[u8]) -> String {
+pub fn signature(body: &[u8]) -> String {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes()), body);
     tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -35,12 +36,11 @@ async fn a_signed_message_is_told_to_every_worker() {
     let app = app().await;
     let client = app.admin();
     let log = app.stack.log().await;
-    let (one, other) = (log.outdated().await.unwrap(), log.outdated().await.unwrap());
-    log.flush().await;
+    let (one, other) = (log.invalidated().await.unwrap(), log.invalidated().await.unwrap());
     let answer = send(signed(&client, r#"{"event": "commit"}"#)).await;
     assert_eq!((answer.status, answer.body.len()), (204, 0), "{}", answer.text());
     for mut worker in [std::pin::pin!(one), std::pin::pin!(other)] {
-        assert_eq!(worker.next().await.as_deref(), Some("basehub.query"));
+        assert_eq!(worker.next().await.unwrap(), Some(Invalidated { tool: "basehub.query".to_owned(), tenant_id: None }));
     }
 }
 

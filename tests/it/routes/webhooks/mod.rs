@@ -1,1 +1,1 @@
-mod basehub;
+pub mod basehub;
