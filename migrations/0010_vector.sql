@@ -45,3 +45,17 @@ begin
 end
 $$;
 grant update on vector_item to toolgate_projector;
+
+-- Where the server has pgvector and the owner may create it, searches compare in the database. Nothing stored depends on it: an
+-- operator may create it later, in any schema that the reader may use, or drop it.
+do $$
+begin
+    if exists (select from pg_available_extensions where name = 'vector' and installed_version is null) then
+        create schema pgvector;
+        create extension vector with schema pgvector;
+        grant usage on schema pgvector to toolgate_reader;
+    end if;
+exception when others then
+    raise notice 'searches compare in the workers, because pgvector cannot be created: %', sqlerrm;
+end
+$$;

@@ -18,6 +18,7 @@ mod reference;
 mod request_context;
 mod revocations;
 mod server;
+mod shared_secret;
 mod tenant_share;
 mod tenant_tx;
 mod token;
@@ -35,7 +36,7 @@ pub use egress::{
     Rule as EgressRule, SystemResolver,
 };
 pub use entrance::{Entrance, EntranceLimits, OWN_ROUTES, Readiness};
-pub use extract::{Accepts, Authenticated, Media, PathId, PathName, Query, StrictJson, json_pointer, media};
+pub use extract::{Accepts, Authenticated, JsonBytes, Media, PathId, PathName, Query, StrictJson, json_pointer, media};
 pub use keys::{KeySource, Keys, ReadError};
 pub use limiter::{Counted, Limiter, Now, Quota, QuotaUnavailable};
 pub use paths::paths_of;
@@ -48,6 +49,7 @@ pub use problem::{FieldError, Problem, ProblemDocument, ProblemKind};
 pub use redact::{Redactor, SecretForms, redact_credentials};
 pub use request_context::{RequestContext, request_context};
 pub use revocations::{FRESH_FOR, Revocations, TenantAccess, TokenDigest};
+pub use shared_secret::SharedSecret;
 pub use tenant_share::{Share, Shares};
 pub use tenant_tx::{ReadPool, TenantTx};
 pub use token::{LEEWAY, TokenError, TokenVerifier};

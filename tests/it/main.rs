@@ -7,6 +7,7 @@
 mod access;
 mod app;
 mod attacks;
+mod basehub;
 mod census;
 mod contracts;
 mod faults;

@@ -24,6 +24,12 @@ async fn every_described_operation_exists_and_needs_a_token() {
             let Ok(method) = Method::from_bytes(method.to_uppercase().as_bytes()) else { continue };
             operations += 1;
             let described = operation["responses"].as_object().unwrap();
+            if operation["security"] == serde_json::json!([{}]) {
+                // It is opened by a signature, and is not there where none is set up.
+                send(client.anonymous(method.clone(), &concrete)).await.problem(404, "not-found");
+                assert!(described.contains_key("401") && described.contains_key("404"), "{method} {path}");
+                continue;
+            }
             let anonymous = send(client.anonymous(method.clone(), &concrete)).await;
             anonymous.problem(401, "unauthenticated");
             assert!(described.contains_key("401"), "{method} {path} does not describe its 401");

@@ -12,8 +12,9 @@ use std::{
 };
 
 use config::{Config, Environment, File, FileFormat, Source};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
+use toolgate_security::SharedSecret;
 use toolgate_store::{TlsFiles, User};
 
 mod check;
@@ -25,8 +26,7 @@ const FILE: &str = "toolgate.toml";
 const PREFIX: &str = "TOOLGATE_";
 
 /// Keys that the environment names with the prefix.
-const KEYS: [&str; 40] = [
-const KEYS: [&str; 37] = [
+const KEYS: [&str; 44] = [
     "listen",
     "admin_addr",
     "data_dir",
@@ -64,6 +64,10 @@ const KEYS: [&str; 37] = [
     "mcp",
     "mcp_pin_first",
     "mcp_refresh_seconds",
+    "basehub_url",
+    "basehub_token",
+    "basehub_webhook_secret",
+    "vector_max_components",
     "lane_concurrency_by_lane",
     "result_cache_bytes",
     "circuit_open_ms",
@@ -192,9 +196,23 @@ pub struct Settings {
     pub task_webhook_secret: Option<SecretString>,
     /// Before a message that was not taken is sent again, in milliseconds, 10 to 3,600,000; it doubles up to an hour. Default 5,000.
     pub task_webhook_first_pause_ms: u64,
+    /// The http(s) address of BaseHub's GraphQL API, whose host `egress_allow` must name too; without it `basehub.query` fails.
+    pub basehub_url: Option<String>,
+    /// A token that may read the repository; needed with `basehub_url`.
+    pub basehub_token: Option<SecretString>,
+    /// What BaseHub signs its webhooks with, at least 16 characters; without it they are answered with 404.
+    pub basehub_webhook_secret: Option<SecretString>,
+    /// How many numbers one `vector.search` may compare, vectors times dimensions, 1 to 1,000,000,000. Default 50,000,000.
+    pub vector_max_components: usize,
 }
 
 impl Settings {
+    /// What BaseHub's webhooks are checked with.
+    pub fn basehub_webhook(&self) -> Option<SharedSecret> {
+        let secret = self.basehub_webhook_secret.as_ref()?;
+        Some(SharedSecret::new(check::webhook_secret(secret.expose_secret())))
+    }
+
     /// The NATS server as a user, when it has a URL of its own.
     pub fn nats_url_of(&self, user: User) -> Option<&SecretString> {
         match user {
@@ -336,6 +354,7 @@ fn defaults(profile: Profile) -> Result<config::ConfigBuilder<config::builder::D
         .set_default("mcp_refresh_seconds", 60)?
         .set_default("projector_batch", 1_000)?
         .set_default("task_webhook_first_pause_ms", 5_000)?
+        .set_default("vector_max_components", 50_000_000)?
         .set_default("log_format", "text")
 }
 

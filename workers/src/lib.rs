@@ -21,6 +21,7 @@ mod webhook;
 use std::{collections::BTreeMap, time::Duration};
 
 use prometheus_client::registry::Registry;
+use secrecy::SecretString;
 use toolgate_events::{Catalog, Lane};
 use toolgate_security::{Egress, ReadPool, Redactor};
 use toolgate_store::{Artifacts, Clock, ConsumeError, Discovered, Log};
@@ -46,6 +47,13 @@ pub struct Options {
     pub webhook: Option<Webhook>,
 }
 
+/// Where `basehub.query` asks, and as whom.
+#[derive(Clone, Debug)]
+pub struct BaseHub {
+    pub url: String,
+    pub token: SecretString,
+}
+
 /// What adapters and the runtime work with.
 #[derive(Clone, Debug)]
 pub struct Environment {
@@ -57,6 +65,10 @@ pub struct Environment {
     pub artifacts: Artifacts,
     /// The only way to anybody outside.
     pub egress: Egress,
+    /// How many numbers one search for vectors may compare: vectors times dimensions.
+    pub vector_max_components: usize,
+    /// Absent where the operator has set none up.
+    pub basehub: Option<BaseHub>,
     /// Results that may answer later calls.
     pub results: ResultCache,
     /// Upstream MCP servers, which are outside too.

@@ -44,6 +44,7 @@ pub fn transient(error: &ToolError) -> Option<&'static str> {
         | ToolError::Conflict(_)
         | ToolError::Reported(_)
         | ToolError::Quarantined
+        | ToolError::NotConfigured(_)
         | ToolError::Infrastructure(_)
         | ToolError::Internal(_)
         | ToolError::Answer(_) => None,
@@ -67,6 +68,7 @@ fn may_have_taken_effect(error: &ToolError) -> bool {
         | ToolError::Conflict(_)
         | ToolError::Reported(_)
         | ToolError::Quarantined
+        | ToolError::NotConfigured(_)
         | ToolError::Infrastructure(_)
         | ToolError::Internal(_)
         | ToolError::Answer(_) => false,

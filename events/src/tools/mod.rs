@@ -35,6 +35,7 @@ registry! {
     http_request
     vector_upsert
     vector_search
+    basehub_query
 }
 
 /// The version every contract starts with.

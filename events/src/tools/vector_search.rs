@@ -4,9 +4,6 @@ use serde_json::{Map, Value, json};
 
 use super::{Cache, Contract, FIRST_VERSION, Retry, SideEffects, lane};
 
-/// The most numbers that one search compares: vectors times dimensions.
-pub const MAX_COMPONENTS: usize = 50_000_000;
-
 /// Arguments of `vector.search`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -69,8 +66,8 @@ fn default_top_k() -> u32 {
 pub(super) fn define() -> Contract {
     Contract {
         description: "Finds the items of a collection whose vectors are most like a given one, by exact comparison with each of \
-                      them. It fails where more than 50,000,000 numbers (vectors times dimensions, after the filter) would have \
-                      to be compared.",
+                      them. It fails where more numbers (vectors times dimensions, after the filter) would have to be compared \
+                      than the operator allows, by default 50,000,000.",
         side_effects: SideEffects::ReadOnly,
         lane: lane("vector"),
         timeout_ms: 10_000,

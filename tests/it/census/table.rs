@@ -38,6 +38,8 @@ pub enum Sight {
     Nobodys,
     /// A call of the stranger's own.
     Own,
+    /// Nothing: only messages that are signed are taken, and no token opens it. Where no secret is set up, nothing is there.
+    Signed,
 }
 
 const ALL: &[&str] = &["agent", "viewer", "auditor", "admin"];
@@ -67,6 +69,16 @@ pub const ROUTES: &[Route] = &[
         stranger: 404,
         body: None,
         sight: Sight::One,
+    },
+    Route {
+        verb: "POST",
+        path: "/v1/webhooks/basehub",
+        permission: "",
+        roles: ALL,
+        allowed: 404,
+        stranger: 404,
+        body: None,
+        sight: Sight::Signed,
     },
     get("/v1/tool-calls", "tool_call:read", ALL, Sight::List),
     get("/v1/tool-calls/{call_id}", "tool_call:read", ALL, Sight::One),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::upsert;
+use super::{assert_failed, search, upsert};
 use crate::app::TestApp;
 
 fn items(count: usize) -> Value {
@@ -69,6 +69,26 @@ async fn an_upsert_is_held_to_its_schema() {
     ] {
         client.call("bad", &upsert("k", bad)).await.problem(400, "invalid");
     }
+}
+
+#[tokio::test]
+async fn a_search_that_would_compare_too_much_fails_and_a_filter_helps() {
+    let app = TestApp::start_with(|settings| settings.vector_max_components = 7).await;
+    let client = app.admin();
+    let question = json!({"collection": "c", "vector": [1, 1]});
+    for (count, is_found) in [(1, true), (2, true), (3, true), (4, false), (5, false)] {
+        let item = json!([{"id": count.to_string(), "vector": [1, count], "metadata": {"even": count % 2 == 0}}]);
+        client.result_of("vector.upsert", upsert("c", item)["arguments"].clone()).await;
+        let outcome = search(&client, question.clone()).await;
+        if is_found {
+            assert_eq!(outcome["result"]["scanned"], count, "{outcome}");
+        } else {
+            assert_failed(&outcome, "invalid-arguments", "more than 3 vectors");
+        }
+    }
+    let mut filtered = question;
+    filtered["filter"] = json!({"even": false});
+    assert_eq!(search(&client, filtered).await["result"]["scanned"], 3);
 }
 
 #[tokio::test]

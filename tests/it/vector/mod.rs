@@ -1,5 +1,6 @@
 //! `vector.upsert` and `vector.search`.
 
+mod engines;
 mod limits;
 mod search;
 mod upsert;

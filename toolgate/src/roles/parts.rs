@@ -21,13 +21,16 @@ use toolgate_security::{
     Violations, WebhookSecret,
 };
 use toolgate_store::{Artifacts, Clock, Discovered, Log};
-use toolgate_workers::{Mcp, McpOptions, McpServer, McpTransport, Pattern, ResultCache, Webhook, Worker};
+use toolgate_workers::{BaseHub, Mcp, McpOptions, McpServer, McpTransport, Pattern, ResultCache, Webhook, Worker};
 
 use super::{Context, Error, Role, access::Access, shared_counters::SharedCounters};
 use crate::{
     dev_issuer::DevIssuer,
     secrets,
-    settings::mcp::{self, McpServerSettings},
+    settings::{
+        Settings,
+        mcp::{self, McpServerSettings},
+    },
 };
 
 /// Connections a role keeps to the database at the most.
@@ -93,7 +96,8 @@ impl<'a> Parts<'a> {
             admission: self.admission(&log, guard.clone()),
             max_open_calls: self.context.settings.max_open_calls,
         };
-        Ok(toolgate_command_api::State::open(guard, limits, log, self.catalog.clone(), self.clock, registry).await?)
+        let state = toolgate_command_api::State::open(guard, limits, log, self.catalog.clone(), self.clock, registry).await?;
+        Ok(state.with_basehub_webhook(self.context.settings.basehub_webhook()))
     }
 
     fn admission(&self, log: &Log, guard: Guard) -> Admission {
@@ -168,6 +172,8 @@ impl<'a> Parts<'a> {
             // A query that meets a dead connection is run again by the runtime.
             database: self.read_pool(false)?,
             egress: self.egress()?,
+            vector_max_components: settings.vector_max_components,
+            basehub: basehub(settings),
             redactor,
             clock: self.clock,
         };
@@ -246,6 +252,10 @@ impl<'a> Parts<'a> {
     fn read_pool(&self, test_connections: bool) -> Result<ReadPool, Error> {
         Ok(ReadPool::new(pool(&self.context.connections.reader, test_connections, Some(STATEMENT_TIMEOUT))?))
     }
+}
+
+fn basehub(settings: &Settings) -> Option<BaseHub> {
+    Some(BaseHub { url: settings.basehub_url.clone()?, token: settings.basehub_token.clone()? })
 }
 
 /// Connects when first used, so that a role starts while its database is still starting.

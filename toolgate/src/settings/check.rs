@@ -66,6 +66,7 @@ pub(super) fn values(settings: &Settings) -> Result<(), Error> {
     within("max_concurrent_requests", settings.max_concurrent_requests, 1..=100_000)?;
     within("max_connections", settings.max_connections, 1..=100_000)?;
     within("header_timeout_ms", settings.header_timeout_ms, 100..=3_600_000)?;
+    within("vector_max_components", settings.vector_max_components, 1..=1_000_000_000)?;
     within("body_timeout_ms", settings.body_timeout_ms, 100..=3_600_000)?;
     for (tool, limit) in &settings.tool_rate_limits {
         if toolgate_events::tools::find(tool).is_none() {
@@ -107,10 +108,24 @@ pub(super) fn values(settings: &Settings) -> Result<(), Error> {
             return Err(impossible("jwks_url", "must begin with https:// or http://"));
         }
     }
+    if settings.basehub_url.is_some() != settings.basehub_token.is_some() {
+        return Err(impossible("basehub_url", "needs `basehub_token` beside it, and the other way round"));
+    }
+    if settings.basehub_url.as_ref().is_some_and(|url| !url.starts_with("https://") && !url.starts_with("http://")) {
+        return Err(impossible("basehub_url", "must begin with https:// or http://"));
+    }
+    if settings.basehub_webhook_secret.as_ref().is_some_and(|secret| webhook_secret(secret.expose_secret()).len() < 16) {
+        return Err(impossible("basehub_webhook_secret", "must have at least 16 characters"));
+    }
     for lane in &settings.lanes {
         toolgate_events::Lane::new(lane).map_err(|error| impossible("lanes", format!("is wrong: {error}")))?;
     }
     Ok(())
+}
+
+/// What signatures are made with: BaseHub shows the name of the workflow and a colon in front of it.
+pub fn webhook_secret(shown: &str) -> &str {
+    shown.rsplit_once(':').map_or(shown, |(_, secret)| secret)
 }
 
 fn within<T: PartialOrd + Display + Debug>(key: &'static str, value: T, range: RangeInclusive<T>) -> Result<(), Error> {

@@ -103,6 +103,11 @@ fn impossible_values_are_named() {
         ("TOOLGATE_JWKS_URL", "ftp://x"),
         ("TOOLGATE_LANES", "a.b"),
         ("TOOLGATE_RATE_LIMIT_PER_MINUTE", "0"),
+        ("TOOLGATE_BASEHUB_URL", "https://no-token.example"),
+        ("TOOLGATE_BASEHUB_WEBHOOK_SECRET", "123456789012345"),
+        ("TOOLGATE_BASEHUB_WEBHOOK_SECRET", "bshb_workflow_1:123456789012345"),
+        ("TOOLGATE_VECTOR_MAX_COMPONENTS", "0"),
+        ("TOOLGATE_VECTOR_MAX_COMPONENTS", "1000000001"),
         ("TOOLGATE_EGRESS_ALLOW", "ok.example,*"),
         ("TOOLGATE_EGRESS_PRIVATE_NETWORKS", "10.0.0.0/8,10.0.0.1"),
     ];
@@ -111,6 +116,9 @@ fn impossible_values_are_named() {
         let key = variable.trim_start_matches(PREFIX).to_lowercase();
         assert!(message.contains(&key), "{variable}={value}: {message}");
     }
+    assert!(refusal(&[], "basehub_url = \"ftp://b\"\nbasehub_token = \"t\"").contains("basehub_url"));
+    load(&[], &[("TOOLGATE_BASEHUB_WEBHOOK_SECRET", "1234567890123456")], "basehub_url = \"https://b\"\nbasehub_token = \"t\"")
+        .unwrap();
     assert!(refusal(&[], "jwks_file = \"a\"\njwks_url = \"https://b\"").contains("jwks_url"));
 }
 

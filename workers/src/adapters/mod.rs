@@ -1,5 +1,6 @@
 //! One file per tool. An adapter is given the call and an environment; the registry below is one line a tool.
 
+mod graphql;
 mod knowledge_reference;
 mod mcp;
 mod task_row;
@@ -54,6 +55,7 @@ registry! {
     "http.request" => http_request
     "vector.upsert" => vector_upsert
     "vector.search" => vector_search
+    "basehub.query" => basehub_query
 }
 
 /// What one call's arguments say that its tool's contract cannot.
@@ -78,6 +80,7 @@ pub fn particulars(tool: &str, arguments: &Map<String, Value>) -> Particulars {
 pub fn is_reusable(tool: &str, result: &Value) -> bool {
     match tool {
         "http.request" => http_request::is_reusable(result),
+        "basehub.query" => basehub_query::is_reusable(result),
         _ => true,
     }
 }
@@ -109,6 +112,10 @@ pub enum ToolError {
     /// What the call asks for is not allowed as things stand: recorded, never retried.
     #[error("{0}")]
     Conflict(String),
+    /// The operator has not set the tool up, or not rightly: recorded, never retried.
+    #[error("{0}")]
+    NotConfigured(&'static str),
+    /// The request to the outside was refused or not answered: recorded, never retried. Its words are for the caller.
     /// The request to the outside was refused or not answered: tried again where that is safe. Its words are for the caller.
     #[error(transparent)]
     Egress(#[from] EgressError),
@@ -161,6 +168,7 @@ impl ToolError {
             Self::InvalidArguments(_) => ("urn:toolgate:tool:invalid-arguments", "The tool cannot work with these arguments"),
             Self::NotFound(_) => ("urn:toolgate:tool:not-found", "The tool found nothing under that name"),
             Self::Conflict(_) => ("urn:toolgate:tool:conflict", "The tool cannot do this as things stand"),
+            Self::NotConfigured(_) => ("urn:toolgate:tool:not-configured", "The operator has not set the tool up"),
             Self::Egress(EgressError::Blocked(_)) => ("urn:toolgate:tool:egress-blocked", "The request may not leave"),
             Self::Egress(EgressError::Timeout) => ("urn:toolgate:tool:timeout", "The tool did not answer in time"),
             Self::Egress(_) | Self::Upstream { .. } => {

@@ -1,12 +1,12 @@
 use std::collections::HashMap;
 
 use serde_json::{Map, Value};
-use toolgate_events::tools::{MAX_COMPONENTS, VectorHit, VectorSearchInput, VectorSearchOutput, check_vector};
+use toolgate_events::tools::{VectorHit, VectorSearchInput, VectorSearchOutput, check_vector};
 use toolgate_security::TenantTx;
 
 use super::{
     Call, ToolError, answer,
-    vector::{self, Question, Ranked, fuse, scan},
+    vector::{self, Collection, Question, Ranked, fuse, pgvector, scan},
 };
 use crate::Environment;
 
@@ -18,8 +18,8 @@ pub async fn run(call: &Call, environment: &Environment) -> Result<Value, ToolEr
     check_vector(&input.vector).map_err(|problem| ToolError::InvalidArguments(format!("the vector {problem}")))?;
     let top_k = usize::try_from(input.top_k).unwrap_or(usize::MAX);
     let mut transaction = TenantTx::begin(&environment.database, call.tenant_id).await?;
-    let defined = vector::dimensions(&mut transaction, &input.collection).await?;
-    let dimensions = defined.ok_or(ToolError::NotFound("there is no such collection"))?;
+    let found = vector::collection(&mut transaction, &input.collection).await?;
+    let Collection { dimensions, pgvector } = found.ok_or(ToolError::NotFound("there is no such collection"))?;
     vector::must_fit(input.vector.len(), dimensions)?;
     let question = Question {
         collection: input.collection,
@@ -27,9 +27,12 @@ pub async fn run(call: &Call, environment: &Environment) -> Result<Value, ToolEr
         metric: input.metric,
         filter: input.filter.map(Value::Object),
         depth: if input.text.is_some() { FUSED_DEPTH } else { top_k },
-        most: MAX_COMPONENTS / dimensions,
+        most: environment.vector_max_components / dimensions,
     };
-    let (mut ranked, scanned) = scan::rank(&mut transaction, &question).await?;
+    let (mut ranked, scanned) = match pgvector {
+        Some(schema) => pgvector::rank(&mut transaction, &question, &schema).await?,
+        None => scan::rank(&mut transaction, &question).await?,
+    };
     if scanned > question.most {
         let detail = format!("more than {} vectors would have to be compared: narrow the search with a filter", question.most);
         return Err(ToolError::InvalidArguments(detail));

@@ -11,10 +11,10 @@ pub async fn run(call: &Call, environment: &Environment) -> Result<Value, ToolEr
     let input: VectorUpsertInput = call.arguments()?;
     let dimensions = input.check().map_err(ToolError::InvalidArguments)?;
     let mut transaction = TenantTx::begin(&environment.database, call.tenant_id).await?;
-    let defined = vector::dimensions(&mut transaction, &input.collection).await?;
+    let defined = vector::collection(&mut transaction, &input.collection).await?;
     drop(transaction);
     if let Some(defined) = defined {
-        vector::must_fit(dimensions, defined)?;
+        vector::must_fit(dimensions, defined.dimensions)?;
     }
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     answer(&VectorUpsertOutput {

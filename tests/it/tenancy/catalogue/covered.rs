@@ -101,6 +101,9 @@ const COVERED: &[&str] = &[
     "trigger knowledge_document.knowledge_document_index",
 ];
 
+/// What migrations make only where the server offers it and the owner may. It is in a schema of its own, and holds no rows.
+const WHERE_OFFERED: [&str; 2] = ["extension vector", "schema pgvector"];
+
 /// Whatever can hold rows, show them, run, or let somebody in. What PostgreSQL itself brings along is left out; the types of tables
 /// and the triggers of foreign keys come with those.
 const EVERYTHING: &str = "
@@ -138,7 +141,7 @@ async fn there_is_nothing_in_the_database_that_nobody_has_looked_at() {
     let there: BTreeSet<_> = list(&mut superuser, EVERYTHING).await.into_iter().collect();
     let covered: BTreeSet<_> = COVERED.iter().map(|&name| name.to_owned()).collect();
     assert_eq!(covered.len(), COVERED.len(), "something is covered twice");
-    let new: Vec<_> = there.difference(&covered).collect();
+    let new: Vec<_> = there.difference(&covered).filter(|name| !WHERE_OFFERED.contains(&name.as_str())).collect();
     assert!(
         new.is_empty(),
         "nobody has looked at {new:#?}: read docs/security/tenancy.md, make sure that each keeps its rules, and add it to COVERED in \

@@ -1,5 +1,6 @@
 //! What the tools for vectors share: how vectors are compared, and the ways to compare all of a collection.
 
+pub mod pgvector;
 mod rank;
 pub mod scan;
 
@@ -23,13 +24,27 @@ pub struct Question {
     pub most: usize,
 }
 
-/// The dimensions of a collection, if there is one.
-pub async fn dimensions(transaction: &mut TenantTx, collection: &str) -> Result<Option<usize>, ToolError> {
-    let dimensions: Option<i32> = sqlx::query_scalar("select dimensions from vector_collection where collection = $1")
-        .bind(collection)
-        .fetch_optional(&mut **transaction)
-        .await?;
-    Ok(dimensions.and_then(|dimensions| usize::try_from(dimensions).ok()))
+/// What is known of a collection.
+#[derive(Debug)]
+pub struct Collection {
+    pub dimensions: usize,
+    /// The schema of pgvector, quoted, where the database has it and the reader may use it.
+    pub pgvector: Option<String>,
+}
+
+/// The collection of that name, if there is one. pgvector is looked for each time, which costs nothing beside the rest: so it may
+/// come and go.
+pub async fn collection(transaction: &mut TenantTx, name: &str) -> Result<Option<Collection>, ToolError> {
+    let found: Option<(i32, Option<String>)> = sqlx::query_as(
+        "select dimensions,
+                (select quote_ident(nspname) from pg_extension join pg_namespace n on n.oid = extnamespace
+                 where extname = 'vector' and has_schema_privilege(n.oid, 'usage'))
+         from vector_collection where collection = $1",
+    )
+    .bind(name)
+    .fetch_optional(&mut **transaction)
+    .await?;
+    Ok(found.and_then(|(dimensions, pgvector)| Some(Collection { dimensions: usize::try_from(dimensions).ok()?, pgvector })))
 }
 
 pub fn must_fit(given: usize, defined: usize) -> Result<(), ToolError> {
