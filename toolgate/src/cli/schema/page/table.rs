@@ -14,7 +14,7 @@ pub(super) enum Side {
 
 /// The members of an object; what has none is said in a sentence.
 pub(super) fn of(schema: &Value, side: Side) -> String {
-    let mut rows = Rows { root: schema, side, out: String::new() };
+    let mut rows = Rows { root: schema, out: String::new() };
     rows.members(&resolve(schema, schema), "", 0);
     if rows.out.is_empty() {
         return "None.\n".to_owned();
@@ -33,7 +33,6 @@ pub(super) fn cell(text: &str) -> String {
 
 struct Rows<'a> {
     root: &'a Value,
-    side: Side,
     out: String,
 }
 
@@ -59,8 +58,7 @@ impl Rows<'_> {
         let others: Vec<_> = alternatives.into_iter().filter(|one| one.get("type") != Some(&"null".into())).collect();
         let mut kinds: Vec<_> = others.iter().map(|one| kind(self.root, one)).collect();
         kinds.dedup();
-        // Null as an argument is the same as leaving it out, and needs no word.
-        if is_nullable && self.side == Side::Output {
+        if is_nullable {
             kinds.push("null".to_owned());
         }
         let mut bounds: Vec<_> = others.iter().flat_map(bounds).collect();
@@ -214,13 +212,13 @@ mod tests {
             "| `headers` | object | no |  |  |",
             "| `headers.*` | string | no |  |  |",
             "| `labels` | array of string | no | each at least 1 characters |  |",
-            r"| `note` | string | no | at most 5 characters | A \| B and more. |",
-            "| `where` | object | no |  |  |",
+            r"| `note` | string or null | no | at most 5 characters | A \| B and more. |",
+            "| `where` | object or null | no |  |  |",
             "| `where.id` | string (uuid) | yes |  |  |",
         ];
         let table = of(&schema, Side::Input);
         assert_eq!(table.lines().skip(2).collect::<Vec<_>>(), rows);
-        assert!(of(&schema, Side::Output).contains("| `note` | string or null | no |"));
+        assert!(of(&schema, Side::Output).contains("| name | type | always there |"));
         assert_eq!(of(&json!({"type": "object"}), Side::Input), "None.\n");
     }
 
