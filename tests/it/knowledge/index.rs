@@ -1,10 +1,11 @@
 //! The index that searches read under row-level security (docs/adr/0008-full-text-under-row-level-security.md)
 
+use serde_json::{Value, json};
 use sqlx::{Executor, PgConnection, Row};
 use toolgate::migrations;
 
 use super::{insert_documents, reader_looking_for};
-use crate::app::{Stack, TableOwner, Tenant};
+use crate::app::{Client, Stack, TableOwner, Tenant, TestApp, wait_until};
 
 const FOUND: &str = "select document_id from knowledge_index order by position";
 
@@ -93,4 +94,31 @@ async fn documents_that_were_projected_before_there_was_an_index_are_in_it() {
         .await
         .unwrap();
     assert_eq!(rows, 0);
+}
+
+async fn hits(client: &Client) -> Value {
+    client.result_of("knowledge.search", json!({"query": "refund"})).await["hits"].clone()
+}
+
+#[tokio::test]
+async fn projecting_again_changes_nothing_and_brings_back_what_was_lost() {
+    let mut app = TestApp::start().await;
+    let client = app.admin();
+    for (id, content) in [("a", "a refund"), ("b", "a refund"), ("a", "a delivery"), ("a", "the last refund")] {
+        client.result_of("knowledge.upsert", json!({"document_id": id, "title": id, "content": content})).await;
+    }
+    let before = hits(&client).await;
+    assert_eq!(before.as_array().unwrap().len(), 2);
+    let mut superuser = app.stack.connect(TableOwner::Superuser).await;
+    // What is append-only for everybody else.
+    superuser.execute("set session_replication_role = replica").await.unwrap();
+    for lost in ["", "truncate tool_call, audit_event, parked_event cascade;"] {
+        app.stop().await;
+        let again = format!("{lost} update projection_checkpoint set stream_sequence = 0, event_id = null");
+        superuser.execute(again.as_str()).await.unwrap();
+        app.start_again().await;
+        let client = app.client(client.tenant, "admin");
+        wait_until("all is projected again", async || hits(&client).await == before).await;
+        assert_eq!(app.stack.count("select count(*) from knowledge_index").await, 2, "{lost:?}");
+    }
 }

@@ -223,7 +223,8 @@ async fn every_member_is_bounded() {
     };
     let text = |length: usize| json!("x".repeat(length));
     let members = |count: usize| (0..count).map(|n| (n.to_string(), json!(n))).collect::<serde_json::Map<_, _>>();
-    let cases: Vec<(usize, Box<dyn Fn(usize) -> (&'static str, Value)>)> = vec![
+    type Arguments<'a> = Box<dyn Fn(usize) -> (&'static str, Value) + 'a>;
+    let cases: Vec<(usize, Arguments<'_>)> = vec![
         (255, Box::new(|n| upsert("document_id", text(n)))),
         (500, Box::new(|n| upsert("title", text(n)))),
         (35, Box::new(|n| upsert("locale", text(n)))),

@@ -13,17 +13,18 @@ const KEY_BITS: [u32; 4] = [10, 14, 18, 22];
 const MAX_KEYS: i64 = 17;
 
 /// A query is read once per language configuration that the tenant's documents have, and meets the documents of that
-/// configuration, so that each document is searched in its own language. A query may hold no word to look for.
+/// configuration, so that each document is searched in its own language. A query may hold no word to look for. Beside it, the newest
+/// document, and the oldest of a window.
 const READ: &str = r"
-    select config::text, websearch_to_tsquery(config, $1)::text as words,
-           tsvector_to_array(to_tsvector(config, $1)) as title_words
-    from unnest($2::regconfig[]) as config
-    where exists (select from knowledge_document where search_config = config)
-      and numnode(websearch_to_tsquery(config, $1)) > 0";
-
-const PLACES: &str = r"
-    select (select position from knowledge_document where position <= $1 order by position desc limit 1),
-           (select position from knowledge_document where position <= $1 order by position desc limit 1 offset $2)";
+    select newest.position as newest, oldest.position as oldest_of_window, config::text,
+           websearch_to_tsquery(config, $1)::text as words, tsvector_to_array(to_tsvector(config, $1)) as title_words
+    from (select 1) as one
+    left join (select position from knowledge_document where position <= $3 order by position desc limit 1) as newest on true
+    left join (select position from knowledge_document where position <= $3 order by position desc limit 1 offset $4) as oldest
+        on true
+    left join unnest($2::regconfig[]) as config
+        on exists (select from knowledge_document where search_config = config)
+        and numnode(websearch_to_tsquery(config, $1)) > 0";
 
 /// The row policy does the search. Documents in the caller's language count double.
 const CANDIDATES: &str = r"
@@ -56,12 +57,15 @@ impl Candidate {
 }
 
 /// The query as one language configuration reads it.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug)]
 struct Reading {
     config: String,
     words: String,
     title_words: Vec<String>,
 }
+
+/// A row of [`READ`]: the newest document, the oldest of a window, and a reading.
+type Row = (Option<i64>, Option<i64>, Option<String>, Option<String>, Option<Vec<String>>);
 
 /// A search in the documents up to a position.
 #[derive(Debug)]
@@ -94,9 +98,17 @@ impl<'a> Search<'a> {
         preferred: Option<&'static str>,
         up_to: Option<i64>,
     ) -> Result<Self, sqlx::Error> {
-        let readings = sqlx::query_as(READ).bind(query).bind(configs).fetch_all(&mut **transaction).await?;
-        let (newest, oldest_of_window): (Option<i64>, Option<i64>) =
-            sqlx::query_as(PLACES).bind(up_to.unwrap_or(i64::MAX)).bind(WINDOW).fetch_one(&mut **transaction).await?;
+        let rows: Vec<Row> = sqlx::query_as(READ)
+            .bind(query)
+            .bind(configs)
+            .bind(up_to.unwrap_or(i64::MAX))
+            .bind(WINDOW)
+            .fetch_all(&mut **transaction)
+            .await?;
+        let (newest, oldest_of_window) = rows.first().map_or((None, None), |row| (row.0, row.1));
+        let reading =
+            |(_, _, config, words, title_words): Row| Some(Reading { config: config?, words: words?, title_words: title_words? });
+        let readings = rows.into_iter().filter_map(reading).collect();
         Ok(Self { readings, filters, preferred, newest: up_to.or(newest).unwrap_or(0), oldest_of_window })
     }
 
