@@ -13,6 +13,9 @@ use crate::{
     tools::{TaskCreateInput, TaskUpdateInput},
 };
 
+/// What a text must hold so as not to be blank (ECMA-262): one character that can be seen.
+pub(crate) const NOT_BLANK: &str = r"[^\s\x00-\x1f]";
+
 /// Where a task stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -30,10 +33,13 @@ pub enum TaskStatus {
 pub struct Task {
     pub title: String,
     pub description: Option<String>,
+    /// Who is to do it, in the caller's own words.
     pub assignee: Option<String>,
+    /// By when, in UTC.
     #[serde(with = "serde_text::optional_timestamp")]
     #[schemars(with = "Option<DateTime<Utc>>")]
     pub due: Option<DateTime<Utc>>,
+    /// In the order in which they were given.
     pub labels: Vec<String>,
     pub status: TaskStatus,
     /// 1 when it is created, and one more with every change.
@@ -47,6 +53,8 @@ pub enum Refused {
     Transition { from: TaskStatus, to: TaskStatus },
     #[error("the task is at version {actual}, not {expected}")]
     Version { expected: u32, actual: u32 },
+    #[error("a change changes something, or comments on it")]
+    Nothing,
     #[error("the task has been changed as often as a task can be")]
     Versions,
 }
@@ -109,6 +117,9 @@ impl Task {
     /// # Errors
     /// [`Refused`]; nothing of the change then applies.
     pub fn changed(self, change: TaskUpdateInput) -> Result<Self, Refused> {
+        if change.is_empty() {
+            return Err(Refused::Nothing);
+        }
         if let Some(expected) = change.expected_version.filter(|expected| *expected != self.version) {
             return Err(Refused::Version { expected, actual: self.version });
         }
@@ -190,6 +201,16 @@ mod tests {
         for (expected, fits) in [(2, false), (3, true), (4, false)] {
             let changed = task(TaskStatus::Open, 3).changed(change(json!({"title": "U", "expected_version": expected})));
             assert_eq!(changed.is_ok(), fits, "{expected}");
+        }
+    }
+
+    #[test]
+    fn a_change_of_nothing_is_none() {
+        for nothing in [json!({}), json!({"expected_version": 1})] {
+            assert_eq!(task(TaskStatus::Open, 1).changed(change(nothing)), Err(Refused::Nothing));
+        }
+        for something in [json!({"due": null}), json!({"comment": "c"}), json!({"status": "open"})] {
+            assert!(task(TaskStatus::Open, 1).changed(change(something)).is_ok());
         }
     }
 

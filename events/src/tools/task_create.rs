@@ -5,13 +5,14 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{Contract, Retry, SideEffects, lane};
+use crate::task::NOT_BLANK;
 
 /// Arguments of `task.create`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TaskCreateInput {
     /// Not blank.
-    #[schemars(length(min = 1, max = 500), regex(pattern = r"\S"))]
+    #[schemars(length(min = 1, max = 500), regex(pattern = NOT_BLANK))]
     pub title: String,
     #[schemars(length(max = 10_000))]
     pub description: Option<String>,

@@ -23,9 +23,11 @@ pub struct TaskGetOutput {
     pub task_id: Uuid,
     #[serde(flatten)]
     pub task: Task,
+    /// When the call that made it had its outcome.
     #[serde(with = "serde_text::timestamp")]
     #[schemars(with = "DateTime<Utc>")]
     pub created_at: DateTime<Utc>,
+    /// When it was changed last.
     #[serde(with = "serde_text::timestamp")]
     #[schemars(with = "DateTime<Utc>")]
     pub updated_at: DateTime<Utc>,
@@ -42,9 +44,13 @@ pub struct TaskChange {
     pub call_id: Uuid,
     /// Who asked for it.
     pub principal: String,
+    /// Before the change.
     pub previous_status: TaskStatus,
+    /// After it.
     pub status: TaskStatus,
+    /// What was said about it.
     pub comment: Option<String>,
+    /// When its call had its outcome.
     #[serde(with = "serde_text::timestamp")]
     #[schemars(with = "DateTime<Utc>")]
     pub changed_at: DateTime<Utc>,

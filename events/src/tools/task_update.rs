@@ -5,20 +5,18 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{Contract, FIRST_VERSION, Retry, SideEffects, lane};
-use crate::task::{Task, TaskStatus};
+use crate::task::{NOT_BLANK, Task, TaskStatus};
 
 /// Arguments of `task.update`. What is not named stays as it is, and `null` clears.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("anyOf" = [
-    {"required": ["title"]}, {"required": ["description"]}, {"required": ["assignee"]}, {"required": ["due"]},
-    {"required": ["labels"]}, {"required": ["status"]}, {"required": ["comment"]},
-]))]
+// The task, and a change at least.
+#[schemars(extend("minProperties" = 2))]
 pub struct TaskUpdateInput {
     pub task_id: Uuid,
     /// Not blank.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(min = 1, max = 500), regex(pattern = r"\S"))]
+    #[schemars(with = "String", length(min = 1, max = 500), regex(pattern = NOT_BLANK))]
     pub title: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "named")]
     #[schemars(with = "Option<String>", length(max = 10_000))]
@@ -39,18 +37,28 @@ pub struct TaskUpdateInput {
     pub status: Option<TaskStatus>,
     /// Kept with the change, and shown by `task.get`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(min = 1, max = 2_000), regex(pattern = r"\S"))]
+    #[schemars(with = "String", length(min = 1, max = 2_000), regex(pattern = NOT_BLANK))]
     pub comment: Option<String>,
     /// The version that the change is meant for: nothing is changed when the task has another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "u32", range(min = 1))]
+    #[schemars(with = "u32", range(min = 1, max = 2_147_483_647))]
     pub expected_version: Option<u32>,
+}
+
+impl TaskUpdateInput {
+    /// Whether it names a task and no change.
+    pub fn is_empty(&self) -> bool {
+        let Self { task_id: _, title, description, assignee, due, labels, status, comment, expected_version: _ } = self;
+        let texts = title.is_none() && description.is_none() && assignee.is_none() && comment.is_none();
+        texts && due.is_none() && labels.is_none() && status.is_none()
+    }
 }
 
 /// Result of `task.update`: the task after the change.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TaskUpdateOutput {
     pub task_id: Uuid,
+    /// Before the change.
     pub previous_status: TaskStatus,
     #[serde(flatten)]
     pub task: Task,
@@ -69,7 +77,8 @@ pub(super) fn define() -> Contract {
              changes nothing.",
         side_effects: SideEffects::Idempotent,
         lane: lane("task"),
-        timeout_ms: 10_000,
+        // It waits for the earlier changes of its task.
+        timeout_ms: 30_000,
         retry: Retry::up_to(5),
         examples: vec![
             json!({"task_id": "6f1c2f5e-9d53-5d0a-8b0e-0d6f4f3f2a11", "status": "in_progress", "comment": "On it."}),
