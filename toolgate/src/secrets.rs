@@ -109,6 +109,9 @@ mod tests {
         settings.nats_url_worker = url("worker");
         settings.nats_url_projector = url("projecting");
         settings.jwks_url = Some("https://u:canary-of-keys@h/".to_owned());
+        let servers = r#"{"a": {"url": "https://h/?token=x", "headers": {"Authorization": "Bearer canary-of-header"}},
+                           "b": {"command": "x", "env": {"KEY": "canary-of-variable"}}}"#;
+        settings.mcp = serde_json::from_str(servers).unwrap();
         let connection = |name: &str| format!("x://u:canary-of-connection-{name}@h/").into();
         let connections = Connections {
             nats: connection("a"),
@@ -119,7 +122,20 @@ mod tests {
             projector: connection("d"),
         };
         let redactor = redactor(&settings, &connections);
-        let names = ["cursor", "owner", "reader", "projector", "nats", "commands", "queries", "worker", "projecting", "keys"];
+        let names = [
+            "cursor",
+            "owner",
+            "reader",
+            "projector",
+            "nats",
+            "commands",
+            "queries",
+            "worker",
+            "projecting",
+            "keys",
+            "header",
+            "variable",
+        ];
         let connections = ["a", "b", "c", "d", "e"].map(|name| format!("connection-{name}"));
         for name in names.into_iter().map(str::to_owned).chain(connections) {
             assert_eq!(redactor.redact(&format!("<canary-of-{name}>")), "<[redacted]>");
