@@ -61,7 +61,11 @@ async fn a_worker_that_is_killed_takes_its_servers_along_and_another_runs_the_ca
     let stage = Stage::start().await;
     let script = json!({"tools": [tool("wait", ""), tool("write", "")], "calls": {"wait": "hang", "write": "hang"}});
     let upstream = Upstream::new(&script);
-    let servers = settings(&upstream).to_string();
+    let mut servers = settings(&upstream);
+    // One that does not go when its input ends.
+    let shell = servers["s"]["args"][1].as_str().unwrap().replace("exec \"$0\"", "\"$0\"");
+    servers["s"]["args"][1] = json!(format!("{shell}; exec sleep 300"));
+    let servers = servers.to_string();
     let variables = [("TOOLGATE_MCP", servers.as_str()), ("TOOLGATE_ACK_WAIT_MS", "1000")];
     let mut dying = Child::start(&stage.stack, Role::Worker, &variables).await;
     stage.knows("mcp.s.wait").await;
