@@ -119,6 +119,9 @@ mod tests {
         settings.basehub_webhook_secret = Some("bshb_workflow_1:canary-of-invalidation".to_owned().into());
         settings.basehub_url = Some("https://u:canary-of-content@h/".to_owned());
         settings.jwks_url = Some("https://u:canary-of-keys@h/".to_owned());
+        let servers = r#"{"a": {"url": "https://h/?token=x", "headers": {"Authorization": "Bearer canary-of-header"}},
+                           "b": {"command": "x", "env": {"KEY": "canary-of-variable"}}}"#;
+        settings.mcp = serde_json::from_str(servers).unwrap();
         let connection = |name: &str| format!("x://u:canary-of-connection-{name}@h/").into();
         let connections = Connections {
             nats: connection("a"),
@@ -144,6 +147,8 @@ mod tests {
             "webhook",
             "invalidation",
             "content",
+            "header",
+            "variable",
         ];
         let connections = ["a", "b", "c", "d", "e"].map(|name| format!("connection-{name}"));
         for name in names.into_iter().map(str::to_owned).chain(connections) {

@@ -41,7 +41,7 @@ pub struct TaskUpdateInput {
     pub comment: Option<String>,
     /// The version that the change is meant for: nothing is changed when the task has another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "u32", range(min = 1, max = 2_147_483_647))]
+    #[schemars(with = "u32", range(min = 1, max = u32::MAX))]
     pub expected_version: Option<u32>,
 }
 

@@ -361,3 +361,30 @@ async fn errors_hold_neither_addresses_nor_urls() {
         assert!(!text.contains("hunter2") && !error.to_string().contains("127.0.0.1"), "{text}");
     }
 }
+
+#[tokio::test]
+async fn an_answer_can_be_taken_as_it_comes_and_silence_ends_it() {
+    let (pieces, coming) = tokio::sync::mpsc::unbounded_channel::<&'static str>();
+    let body = stream::unfold(coming, |mut coming| async { Some((Ok::<_, io::Error>(coming.recv().await?), coming)) });
+    let body = Arc::new(Mutex::new(Some(Body::from_stream(body))));
+    let router = Router::new()
+        .route("/pieces", any(move || std::future::ready(body.lock().unwrap().take().unwrap())))
+        .route("/away", any(|| async { (StatusCode::FOUND, [(header::LOCATION, "http://elsewhere.example/")]) }));
+    let port = serve(router).await;
+    let limits = EgressLimits { idle: Duration::from_millis(200), ..EgressLimits::default() };
+    let names = Names::of(&[("a.example", &["127.0.0.1"])]);
+    let egress = egress(&[&format!("a.example:{port}")], &["127.0.0.1/32"], names, limits);
+    pieces.send("one").unwrap();
+    let mut answer = egress.open("test.tool", get(format!("http://a.example:{port}/pieces"))).await.unwrap();
+    assert_eq!((answer.status, answer.body.next().await.unwrap().unwrap()), (StatusCode::OK, Bytes::from("one")));
+    pieces.send("two").unwrap();
+    assert_eq!(answer.body.next().await.unwrap().unwrap(), Bytes::from("two"));
+    assert_eq!(answer.body.next().await.unwrap().unwrap_err(), EgressError::Timeout);
+    assert!(answer.body.next().await.is_none(), "after its error it has ended");
+    // It goes nowhere that a whole answer could not come from.
+    for url in [format!("http://a.example:{port}/away"), "http://b.example/".to_owned()] {
+        let refused = egress.open("test.tool", get(url)).await.unwrap_err();
+        assert_eq!(refused, EgressError::Blocked(Rule::AllowList));
+    }
+    assert_eq!(self::refused(&egress), 2);
+}

@@ -52,6 +52,11 @@ impl TestApp {
         Instance::start(&self.stack, |_| ()).await
     }
 
+    /// The same, with settings of its own.
+    pub async fn another_instance_with(&self, change: impl FnOnce(&mut Settings)) -> Instance {
+        Instance::start(&self.stack, change).await
+    }
+
     pub fn url(&self) -> String {
         format!("http://{}", self.instance.as_ref().unwrap().address)
     }

@@ -52,7 +52,7 @@ async fn hostile_definitions_are_left_out_and_harm_no_others() {
 #[tokio::test]
 async fn of_thousands_of_tools_a_bounded_number_is_taken_for_ever() {
     let tools = |from: usize| (from..from + 3_000).map(|number| tool(&format!("t{number:05}"), "")).collect::<Vec<_>>();
-    let upstream = Upstream::new(&json!({"tools": tools(0), "page": 100}));
+    let upstream = Upstream::new(&json!({"tools": tools(0), "page": 1_000}));
     let neighbour = Upstream::new(&json!({"tools": [tool("echo", "")]}));
     let app = app_with(&[("many", upstream.stdio()), ("neighbour", neighbour.stdio())]).await;
     let client = app.admin();
@@ -60,7 +60,7 @@ async fn of_thousands_of_tools_a_bounded_number_is_taken_for_ever() {
     client.result_of("mcp.neighbour.echo", json!({"text": "x"})).await;
     assert_eq!(listed(&client).await.len(), 129);
     // Other names every time do not make more of them.
-    upstream.follow(&json!({"tools": tools(50_000), "page": 100}));
+    upstream.follow(&json!({"tools": tools(50_000), "page": 1_000}));
     names(&client, &["mcp.neighbour.echo"]).await;
     let (_, said) = super::toolgate_mcp(&app.stack, &["list", "many"]).await;
     assert_eq!(said.lines().count(), 128, "{said}");

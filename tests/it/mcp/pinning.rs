@@ -15,7 +15,7 @@ async fn outcome(client: &Client, key: &str, tool: &str) -> Value {
 async fn a_changed_definition_is_quarantined_until_it_is_accepted() {
     let upstream = Upstream::new(&json!({"tools": [tool("read", "Reads."), tool("other", "")]}));
     let app = app_with(&[("s", upstream.stdio())]).await;
-    let replica = app.another_instance().await;
+    let replica = app.another_instance_with(|settings| configure(settings, &[("s", upstream.stdio())])).await;
     let client = app.admin();
     let there = client.at(format!("http://{}", replica.address));
     let before = offered(&client, "mcp.s.read").await;

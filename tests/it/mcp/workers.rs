@@ -31,6 +31,15 @@ impl Stage {
     }
 }
 
+impl Stage {
+    /// Waits until both APIs know the tool: each reads for itself.
+    async fn knows(&self, tool: &str) {
+        offered(&self.reader, tool).await;
+        let invalid = json!({"tool": tool, "arguments": {}});
+        wait_until("the tool is known", async || self.client.call("invalid", &invalid).await.status == 400).await;
+    }
+}
+
 /// The settings of a worker, which the APIs know nothing of.
 fn settings(upstream: &Upstream) -> Value {
     let server = upstream.stdio();
@@ -52,11 +61,15 @@ async fn a_worker_that_is_killed_takes_its_servers_along_and_another_runs_the_ca
     let stage = Stage::start().await;
     let script = json!({"tools": [tool("wait", ""), tool("write", "")], "calls": {"wait": "hang", "write": "hang"}});
     let upstream = Upstream::new(&script);
-    let servers = settings(&upstream).to_string();
+    let mut servers = settings(&upstream);
+    // One that does not go when its input ends.
+    let shell = servers["s"]["args"][1].as_str().unwrap().replace("exec \"$0\"", "\"$0\"");
+    servers["s"]["args"][1] = json!(format!("{shell}; exec sleep 300"));
+    let servers = servers.to_string();
     let variables = [("TOOLGATE_MCP", servers.as_str()), ("TOOLGATE_ACK_WAIT_MS", "1000")];
     let mut dying = Child::start(&stage.stack, Role::Worker, &variables).await;
-    offered(&stage.reader, "mcp.s.wait").await;
-    offered(&stage.reader, "mcp.s.write").await;
+    stage.knows("mcp.s.wait").await;
+    stage.knows("mcp.s.write").await;
     let read = stage.client.call("read", &call("mcp.s.wait")).await;
     let written = stage.client.call("write", &call("mcp.s.write")).await;
     assert_eq!((read.status, written.status), (202, 202), "{} {}", read.text(), written.text());
@@ -106,8 +119,8 @@ async fn secrets_of_servers_are_in_no_log_and_no_outcome() {
     let mut worker = Child::start_logging(&stage.stack, Role::Worker, &variables, File::create(&log).unwrap()).await;
     let mut all = String::new();
     for server in ["s", "r"] {
-        offered(&stage.reader, &format!("mcp.{server}.leak")).await;
         for tool in ["leak", "fail"] {
+            stage.knows(&format!("mcp.{server}.{tool}")).await;
             let answer = stage.client.call_and_wait(&format!("{server}{tool}"), &call(&format!("mcp.{server}.{tool}"))).await;
             assert!(answer.text().contains("[redacted]"), "{}", answer.text());
             all.push_str(&answer.text());

@@ -161,3 +161,67 @@ fn the_largest_body_fits_a_message() {
     let settings = load(&[], &[("TOOLGATE_BODY_LIMIT_BYTES", "786432")], "").unwrap();
     assert!(settings.body_limit_bytes < MAX_PAYLOAD_BYTES);
 }
+
+#[test]
+fn mcp_servers_are_a_table_or_json() {
+    let file = r#"
+        [mcp.files]
+        command = "npx"
+        args = ["-y", "@example/files", "/data"]
+        env = { API_TOKEN = "hunter2-hunter2" }
+        plain_env = { NODE_ENV = "production" }
+        tools = ["read_*"]
+
+        [mcp.remote-1]
+        url = "https://mcp.example.com/mcp"
+        headers = { Authorization = "Bearer hunter2-hunter2" }
+        timeout_ms = 100
+    "#;
+    let settings = load(&[], &[], file).unwrap();
+    let (files, remote) = (&settings.mcp["files"], &settings.mcp["remote-1"]);
+    assert_eq!(files.args, ["-y", "@example/files", "/data"]);
+    // Names of variables are told apart by their case.
+    assert_eq!(files.env["API_TOKEN"].expose_secret(), "hunter2-hunter2");
+    assert_eq!((files.timeout_ms(), remote.timeout_ms()), (30_000, 100));
+    assert!(!format!("{settings:?}").contains("hunter2"));
+    assert_eq!((settings.mcp_pin_first, settings.mcp_refresh_seconds), (true, 60));
+    let json = r#"{"a": {"command": "x", "env": {"API_TOKEN": "t"}}}"#;
+    let settings = load(&[], &[("TOOLGATE_MCP", json)], "").unwrap();
+    assert!(settings.mcp["a"].env.contains_key("API_TOKEN"));
+}
+
+#[test]
+fn mcp_servers_that_cannot_be_meant_are_refused_by_name() {
+    for (json, named) in [
+        ("{", "mcp: not JSON"),
+        ("[]", "mcp: must be a table"),
+        (r#"{"a": {"command": "x", "colour": 1}}"#, "mcp.a: unknown field `colour`"),
+        (r#"{"a": {}}"#, "either a url or a command"),
+        (r#"{"a": {"url": "https://h/", "command": "x"}}"#, "either a url or a command"),
+        (r#"{"a": {"command": ""}}"#, "command is empty"),
+        (r#"{"A": {"command": "x"}}"#, "\"A\""),
+        (r#"{"a.b": {"command": "x"}}"#, "\"a.b\""),
+        (r#"{"a": {"url": "ftp://h/"}}"#, "not http(s)"),
+        (r#"{"a": {"url": "https://u:hunter2@h/"}}"#, "has credentials"),
+        (r#"{"a": {"url": "https://h/", "env": {"X": "y"}}}"#, "no args, env"),
+        (r#"{"a": {"command": "x", "headers": {"X": "y"}}}"#, "no headers"),
+        (r#"{"a": {"url": "https://h/", "headers": {"x y": "z"}}}"#, "RFC 9110"),
+        (r#"{"a": {"url": "https://h/", "headers": {"x": "a\nb"}}}"#, "RFC 9110"),
+        (r#"{"a": {"url": "https://h/", "headers": {"Mcp-Session-Id": "1"}}}"#, "the protocol's own"),
+        (r#"{"a": {"command": "x", "env": {"A=B": "y"}}}"#, "a variable"),
+        (r#"{"a": {"command": "x", "timeout_ms": 99}}"#, "timeout_ms"),
+        (r#"{"a": {"command": "x", "timeout_ms": 300001}}"#, "timeout_ms"),
+    ] {
+        let refused = refusal(&[("TOOLGATE_MCP", json)], "");
+        assert!(refused.contains(named) && !refused.contains("hunter2"), "{json}: {refused}");
+    }
+    let servers = |count: usize| {
+        let server = |number: usize| format!("\"s{number}\": {{\"command\": \"x\", \"timeout_ms\": 300000}}");
+        load(&[], &[("TOOLGATE_MCP", &format!("{{{}}}", (0..count).map(server).collect::<Vec<_>>().join(",")))], "")
+    };
+    assert!(servers(31).is_ok() && servers(32).is_ok());
+    assert!(servers(33).unwrap_err().to_string().contains("32 are the most"));
+    for (seconds, fits) in [("0", false), ("1", true), ("86400", true), ("86401", false)] {
+        assert_eq!(load(&[], &[("TOOLGATE_MCP_REFRESH_SECONDS", seconds)], "").is_ok(), fits, "{seconds}");
+    }
+}

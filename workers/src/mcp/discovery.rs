@@ -1,16 +1,17 @@
 //! From what a server lists to what is known of its tools.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
+use futures::{TryStreamExt, stream};
 use rmcp::model::Tool;
 use serde_json::Value;
 use toolgate_events::mcp::{Definition, MAX_TOOLS, Sighting, ToolName};
 use toolgate_store::{Clock, DefinitionsError, Discovered};
 
 use super::McpServer;
+
+/// Entries that are put down at once.
+const AT_ONCE: usize = 16;
 
 /// What all servers' discoveries share.
 #[derive(Debug)]
@@ -39,6 +40,7 @@ impl Discovery {
         let known = self.discovered.sightings(&server.name).await;
         let mut room = MAX_TOOLS.saturating_sub(known.len());
         let mut without_room = 0;
+        let mut changes = Vec::new();
         for (name, definition) in &usable.tools {
             if !known.contains_key(name) {
                 if room == 0 {
@@ -47,13 +49,14 @@ impl Discovery {
                 }
                 room -= 1;
             }
-            self.see(server, name, known.get(name), Some(definition)).await?;
+            changes.push((name, known.get(name), Some(definition)));
         }
-        for (name, sighting) in &known {
-            if !usable.tools.contains_key(name) {
-                self.see(server, name, Some(sighting), None).await?;
-            }
-        }
+        changes.extend(
+            known.iter().filter(|(name, _)| !usable.tools.contains_key(name)).map(|(name, seen)| (name, Some(seen), None)),
+        );
+        stream::iter(changes.into_iter().map(Ok))
+            .try_for_each_concurrent(AT_ONCE, |(name, known, live)| self.see(server, name, known, live))
+            .await?;
         Ok(without_room)
     }
 
@@ -79,22 +82,21 @@ impl Usable {
     /// Which of the tools that a server lists can become contracts. What is left out is counted by its reason.
     pub fn of(server: &McpServer, tools: Vec<Tool>) -> Self {
         let mut usable = Self::default();
-        let mut twice = HashSet::new();
-        for tool in tools {
-            if !server.takes(&tool.name) {
-                continue;
+        let mut named: BTreeMap<ToolName, Vec<Tool>> = BTreeMap::new();
+        for tool in tools.into_iter().filter(|tool| server.takes(&tool.name)) {
+            match ToolName::new(&server.name, &tool.name) {
+                Some(name) => named.entry(name).or_default().push(tool),
+                None => usable.leave_out("its name cannot be a tool's"),
             }
-            let Some(name) = ToolName::new(&server.name, &tool.name) else {
-                usable.leave_out("its name cannot be a tool's");
+        }
+        for (name, mut same) in named {
+            let Some(tool) = same.pop().filter(|_| same.is_empty()) else {
+                // Nobody could tell which of them is called.
+                (0..=same.len()).for_each(|_| usable.leave_out("another tool has the same name"));
                 continue;
             };
-            if usable.tools.contains_key(&name) || twice.contains(&name) {
-                // Nobody could tell which of them is called.
-                if usable.tools.remove(&name).is_some() {
-                    usable.leave_out("another tool has the same name");
-                }
-                usable.leave_out("another tool has the same name");
-                twice.insert(name);
+            if usable.tools.len() == MAX_TOOLS {
+                usable.leave_out("there are too many");
                 continue;
             }
             let definition = definition(tool);
@@ -103,10 +105,6 @@ impl Usable {
                 Ok(()) => usable.leave_out("a schema is no JSON Schema 2020-12"),
                 Err(error) => usable.leave_out(&error.to_string()),
             }
-        }
-        while usable.tools.len() > MAX_TOOLS {
-            usable.tools.pop_last();
-            usable.leave_out("there are too many");
         }
         usable
     }

@@ -39,6 +39,20 @@ pub(super) struct ToolSchema {
     output_schema: Value,
     /// Arguments that the input schema accepts.
     examples: Vec<Value>,
+    /// Whose tool it is, where it is one of an upstream MCP server. Its description and schemas are that server's words.
+    upstream: Option<UpstreamSchema>,
+}
+
+/// The tool of an upstream MCP server.
+#[expect(dead_code, reason = "only its schema is used")]
+#[derive(ToSchema)]
+#[schema(as = Upstream)]
+struct UpstreamSchema {
+    server: String,
+    /// As the server spells it.
+    tool: String,
+    /// The definition that is pinned.
+    definition_sha256: String,
 }
 
 /// What running a tool does to the world.
