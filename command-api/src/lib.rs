@@ -3,6 +3,7 @@
 //! This crate reads and writes nothing but the log: no SQL, no read models, no rules (those are the aggregate's).
 
 mod commands;
+mod description;
 mod http;
 mod metrics;
 mod open_calls;
@@ -15,10 +16,11 @@ use axum::middleware;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 use toolgate_events::Catalog;
-use toolgate_security::{Admission, Decision, Guard, Principal, Problem, Refused, admit_commands};
+use toolgate_security::{Admission, Decision, Guard, Principal, Problem, Refused, SharedSecret, admit_commands};
 use toolgate_store::{Announcements, Clock, Log, LogError, Replies};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub use description::schemas;
 pub use refusals::Refusals;
 
 use crate::{metrics::Metrics, open_calls::OpenCalls, validators::Validators};
@@ -37,6 +39,7 @@ pub struct State {
     validators: Arc<Validators>,
     metrics: Metrics,
     refusals: Refusals,
+    basehub_webhook: Option<SharedSecret>,
 }
 
 /// How much a tenant may do.
@@ -71,7 +74,26 @@ impl State {
             recorder.rate_limited(principal.tenant_id, policy, tool, limit, Some(&principal.subject));
         }));
         let (metrics, validators) = (Metrics::register(registry), Arc::new(Validators::compile(&catalog)));
-        Ok(Self { guard, admission, open_calls, log, catalog, clock, replies, announcements, validators, metrics, refusals })
+        Ok(Self {
+            guard,
+            admission,
+            open_calls,
+            log,
+            catalog,
+            clock,
+            replies,
+            announcements,
+            validators,
+            metrics,
+            refusals,
+            basehub_webhook: None,
+        })
+    }
+
+    /// Believes what BaseHub signs with this secret.
+    #[must_use]
+    pub fn with_basehub_webhook(self, basehub_webhook: Option<SharedSecret>) -> Self {
+        Self { basehub_webhook, ..self }
     }
 
     /// Records what is still to be recorded: to be awaited after the last request was answered.
@@ -108,12 +130,17 @@ impl axum::extract::FromRef<State> for Guard {
 /// The routes of this API.
 pub fn router(state: State) -> OpenApiRouter {
     let admission = middleware::from_fn_with_state(state.admission.clone(), admit_commands);
-    routes().route_layer(admission).with_state(state)
+    routes().route_layer(admission).merge(webhooks()).with_state(state)
 }
 
 /// The description of this API.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    routes().into_openapi()
+    routes().merge(webhooks()).into_openapi()
+}
+
+/// What others tell us, who have no tokens: each message is signed.
+fn webhooks() -> OpenApiRouter<State> {
+    OpenApiRouter::new().routes(routes!(http::basehub_webhook::handler))
 }
 
 /// A second name for the endpoint that requests a call.
@@ -141,7 +168,7 @@ mod tests {
 
     #[test]
     fn every_route_is_described() {
-        let (router, document) = super::routes().split_for_parts();
+        let (router, document) = super::routes().merge(super::webhooks()).split_for_parts();
         let described: BTreeSet<_> = document.paths.paths.keys().cloned().collect();
         assert_eq!(toolgate_security::paths_of(&router), described);
     }

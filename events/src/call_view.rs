@@ -1,11 +1,13 @@
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{CallError, CallId, Status, serde_text};
 
 /// A call as both APIs answer it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ToolCall")]
 pub struct CallView {
     pub call_id: CallId,
     pub tool: String,
@@ -17,13 +19,18 @@ pub struct CallView {
     /// Why it failed, once it has.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<CallError>,
-    /// Whether the result came from a cache; absent where that is not known.
+    /// Whether the result was made for an earlier call; absent while there is none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cached: Option<bool>,
+    /// Whether it is older than the caller accepts, because the other side is down; absent when it is not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stale: Option<bool>,
     pub attempts: u32,
     #[serde(with = "serde_text::timestamp")]
+    #[schemars(with = "DateTime<Utc>")]
     pub requested_at: DateTime<Utc>,
     #[serde(with = "serde_text::optional_timestamp", skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "Option<DateTime<Utc>>")]
     pub finished_at: Option<DateTime<Utc>>,
     /// A position of the tenant at which the call is projected as shown, as a string; null until it is known to be.
     #[serde(default)]
@@ -32,7 +39,8 @@ pub struct CallView {
 }
 
 /// Where to go from a call, as paths of the same origin.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ToolCallLinks")]
 pub struct CallLinks {
     #[serde(rename = "self")]
     pub own: String,
@@ -65,6 +73,7 @@ mod tests {
             result: None,
             error: None,
             cached: None,
+            stale: None,
             attempts: 0,
             requested_at: DateTime::from_timestamp(0, 5_000).unwrap(),
             finished_at: None,

@@ -1,9 +1,10 @@
 use cqrs_es::DomainEvent;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::{Lane, RefusalEvent};
+use crate::{CallId, Lane, RefusalEvent};
 
 /// Whatever the log may hold.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +52,7 @@ impl Event {
 
 /// What can happen to a tool call. The wire form is the envelope's `event_type`, `event_version` and `data`; the Rust names
 /// never reach the log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event_type", content = "data", rename_all = "snake_case")]
 pub enum ToolCallEvent {
     ToolCallRequested(Box<ToolCallRequested>),
@@ -85,7 +86,7 @@ impl ToolCallEvent {
     /// The `event_version` this release writes. Older ones are upcast on reading.
     pub fn version(&self) -> u32 {
         match self {
-            Self::ToolCallRequested(_) => 2,
+            Self::ToolCallRequested(_) | Self::ToolCallSucceeded(_) => 2,
             _ => 1,
         }
     }
@@ -123,7 +124,7 @@ impl DomainEvent for ToolCallEvent {
 
 /// A principal asked for a call and was allowed to. Version 2: version 1 kept the decision in loose fields and knew no options
 /// but the timeout.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ToolCallRequested {
     pub tool: String,
     pub lane: Lane,
@@ -138,7 +139,7 @@ pub struct ToolCallRequested {
 }
 
 /// What the caller may choose about a call.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CallOptions {
     /// BCP 47 language tag.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -152,7 +153,7 @@ pub struct CallOptions {
 }
 
 /// The decision that let the call in, with everything it was decided from: what is not recorded here can never be replayed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Authorization {
     pub policy_version: String,
     pub rule: String,
@@ -164,15 +165,16 @@ pub struct Authorization {
 }
 
 /// A worker claimed an effectful call before touching the outside world.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ToolCallStarted {
     pub tool: String,
     pub attempt: u32,
     pub worker: String,
 }
 
-/// A worker took the call over from an attempt that left no outcome.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The call is tried again: another worker takes it over from an attempt that left no outcome, or its own after a failure that may
+/// pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ToolCallRetried {
     pub tool: String,
     pub attempt: u32,
@@ -180,18 +182,28 @@ pub struct ToolCallRetried {
     pub reason: String,
 }
 
-/// The tool answered.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The tool answered, or what it had answered before will do. Version 2: before that, every result was the call's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ToolCallSucceeded {
     pub tool: String,
     pub attempt: u32,
     pub worker: String,
     pub duration_ms: u64,
     pub result: Value,
+    /// Whether the result was made for an earlier call.
+    pub cached: bool,
+    /// Whether it is older than the caller accepts, and taken because the other side is down.
+    pub stale: bool,
+    /// The call that a cached result was made for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source_call_id: Option<CallId>,
+    /// How old a cached result was.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub age_seconds: Option<u32>,
 }
 
 /// The tool did not answer, or refused.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ToolCallFailed {
     pub tool: String,
     pub attempt: u32,
@@ -201,7 +213,7 @@ pub struct ToolCallFailed {
 }
 
 /// A problem object (RFC 9457) as it is recorded with a failed call.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CallError {
     /// A stable URN, `urn:toolgate:tool:<what>`.
     #[serde(rename = "type")]
@@ -211,7 +223,7 @@ pub struct CallError {
 }
 
 /// A principal called it off before it had an outcome.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ToolCallCancelled {
     pub tool: String,
     pub principal: String,

@@ -1,10 +1,11 @@
 //! What was refused before it could become a call. A refusal belongs to no call: each is an aggregate of its own, of one event.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Requests that were refused, counted. The wire form is that of [`ToolCallEvent`](crate::ToolCallEvent).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event_type", content = "data", rename_all = "snake_case")]
 pub enum RefusalEvent {
     ToolCallDenied(ToolCallDenied),
@@ -91,7 +92,7 @@ impl RefusalEvent {
 
 /// A known principal asked for what the policy does not let it do. Holds everything that was decided from, so that the decision
 /// can be made again.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct ToolCallDenied {
     /// A name of the registry; absent when the request named no tool that exists, or was about a call.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -119,7 +120,7 @@ impl ToolCallDenied {
 }
 
 /// Requests went over a limit.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct RateLimitExceeded {
     /// Which limit.
     pub policy: LimitPolicy,
@@ -137,7 +138,7 @@ pub struct RateLimitExceeded {
 }
 
 /// What is limited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitPolicy {
     /// Requests of a tenant in a minute.

@@ -28,7 +28,7 @@ impl fmt::Display for Partition {
 }
 
 /// A tool's execution lane: the bulkhead its calls wait and run in.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct Lane(String);
 
@@ -47,6 +47,11 @@ impl Lane {
 
     pub fn refusal() -> Self {
         Self(Self::REFUSAL.to_owned())
+    }
+
+    /// Where the tools of upstream MCP servers run: one lane, because the broker's permissions are made of a list that never changes.
+    pub fn mcp() -> Self {
+        Self("mcp".to_owned())
     }
 
     pub fn as_str(&self) -> &str {

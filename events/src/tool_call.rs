@@ -1,18 +1,20 @@
 //! The `ToolCall` aggregate: its commands, its rules, and the fold of its events.
 
 use cqrs_es::{Aggregate, event_sink::EventSink};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
-    CallError, ToolCallCancelled, ToolCallEvent, ToolCallFailed, ToolCallRequested, ToolCallRetried, ToolCallStarted,
+    CallError, CallId, ToolCallCancelled, ToolCallEvent, ToolCallFailed, ToolCallRequested, ToolCallRetried, ToolCallStarted,
     ToolCallSucceeded,
 };
 
 /// Where a call stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "ToolCallStatus")]
 pub enum Status {
     Requested,
     Running,
@@ -46,7 +48,22 @@ pub struct ToolCall {
     /// Attempts known to the log; a call that needs no claim is first counted by its outcome.
     pub attempts: u32,
     pub result: Option<Value>,
+    /// Whether the result was made for an earlier call.
+    #[serde(default)]
+    pub cached: bool,
+    /// Whether it is older than the caller accepts.
+    #[serde(default)]
+    pub stale: bool,
     pub error: Option<CallError>,
+}
+
+/// Where a result comes from that was made for an earlier call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reuse {
+    pub call_id: CallId,
+    pub age_seconds: u32,
+    /// Whether it is older than the caller accepts, and taken because the other side is down.
+    pub stale: bool,
 }
 
 /// What may be asked of a call.
@@ -57,7 +74,7 @@ pub enum Command {
     Start {
         worker: String,
     },
-    /// Take over from an attempt that left no outcome.
+    /// Try again: after an attempt that left no outcome, or after a failure that may pass.
     Retry {
         worker: String,
         reason: String,
@@ -68,6 +85,8 @@ pub enum Command {
         worker: String,
         duration_ms: u64,
         result: Value,
+        /// Present when the tool was not run.
+        reuse: Option<Reuse>,
     },
     Fail {
         attempt: u32,
@@ -143,9 +162,19 @@ impl ToolCall {
                 }
                 ToolCallEvent::ToolCallRetried(ToolCallRetried { tool, attempt, worker, reason })
             }
-            Command::Succeed { attempt, worker, duration_ms, result } => {
+            Command::Succeed { attempt, worker, duration_ms, result, reuse } => {
                 self.holds_claim(attempt)?;
-                ToolCallEvent::ToolCallSucceeded(ToolCallSucceeded { tool, attempt, worker, duration_ms, result })
+                ToolCallEvent::ToolCallSucceeded(ToolCallSucceeded {
+                    tool,
+                    attempt,
+                    worker,
+                    duration_ms,
+                    result,
+                    cached: reuse.is_some(),
+                    stale: reuse.is_some_and(|reuse| reuse.stale),
+                    source_call_id: reuse.map(|reuse| reuse.call_id),
+                    age_seconds: reuse.map(|reuse| reuse.age_seconds),
+                })
             }
             Command::Fail { attempt, worker, duration_ms, error } => {
                 self.holds_claim(attempt)?;
@@ -188,6 +217,8 @@ impl ToolCall {
                 self.status = Some(Status::Succeeded);
                 self.attempts = self.attempts.max(succeeded.attempt);
                 self.result = Some(succeeded.result);
+                self.cached = succeeded.cached;
+                self.stale = succeeded.stale;
             }
             ToolCallEvent::ToolCallFailed(failed) => {
                 self.status = Some(Status::Failed);

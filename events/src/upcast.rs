@@ -1,7 +1,7 @@
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::{Authorization, CallOptions, Event, Lane, RefusalEvent, ToolCallEvent, ToolCallRequested, tools};
+use crate::{Authorization, CallOptions, Event, Lane, RefusalEvent, ToolCallEvent, ToolCallRequested, ToolCallSucceeded, tools};
 
 /// Why the bytes of an event could not be understood. The event stays in the log and in the audit trail as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +35,8 @@ fn tool_call(read: &Reader<'_>) -> Result<ToolCallEvent, DecodeError> {
         (ToolCallEvent::REQUESTED, 2) => ToolCallEvent::ToolCallRequested(read.data()?),
         (ToolCallEvent::STARTED, 1) => ToolCallEvent::ToolCallStarted(read.data()?),
         (ToolCallEvent::RETRIED, 1) => ToolCallEvent::ToolCallRetried(read.data()?),
-        (ToolCallEvent::SUCCEEDED, 1) => ToolCallEvent::ToolCallSucceeded(read.data()?),
+        (ToolCallEvent::SUCCEEDED, 1) => ToolCallEvent::ToolCallSucceeded(read.data::<SucceededV1>()?.into()),
+        (ToolCallEvent::SUCCEEDED, 2) => ToolCallEvent::ToolCallSucceeded(read.data()?),
         (ToolCallEvent::FAILED, 1) => ToolCallEvent::ToolCallFailed(read.data()?),
         (ToolCallEvent::CANCELLED, 1) => ToolCallEvent::ToolCallCancelled(read.data()?),
         (
@@ -102,6 +103,32 @@ impl From<RequestedV1> for ToolCallRequested {
                 contract_hash: "unrecorded".to_owned(),
             },
             tool: old.tool,
+        }
+    }
+}
+
+/// `tool_call_succeeded` before results were cached.
+#[derive(Deserialize)]
+struct SucceededV1 {
+    tool: String,
+    attempt: u32,
+    worker: String,
+    duration_ms: u64,
+    result: Value,
+}
+
+impl From<SucceededV1> for ToolCallSucceeded {
+    fn from(old: SucceededV1) -> Self {
+        Self {
+            tool: old.tool,
+            attempt: old.attempt,
+            worker: old.worker,
+            duration_ms: old.duration_ms,
+            result: old.result,
+            cached: false,
+            stale: false,
+            source_call_id: None,
+            age_seconds: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! It reads through [`TenantTx`](toolgate_security::TenantTx) and never writes: no read model, no event.
 
+mod asyncapi;
 mod catch_up;
 mod cursor;
 mod error;
@@ -11,7 +12,8 @@ mod queries;
 mod state;
 mod stream;
 
+pub use asyncapi::asyncapi;
 pub use error::Error;
 pub use health::Health;
-pub use http::{openapi, router};
+pub use http::{openapi, router, schemas};
 pub use state::{Options, State};

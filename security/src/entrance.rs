@@ -1,7 +1,7 @@
 use std::{any::Any, fmt, io, sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router, middleware,
+    Router, middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -10,16 +10,15 @@ use http::{HeaderValue, StatusCode, header};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use toolgate_events::description::Schemas;
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa::openapi::{
-    Info, OpenApi, SecurityRequirement,
-    security::{Http, HttpAuthScheme, SecurityScheme},
-};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     Problem, ProblemKind, Violations,
     admission::{Places, hold_a_place},
+    describe,
+    reference::Reference,
     request_context,
     server::{ServerLimits, serve},
 };
@@ -31,11 +30,14 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 pub type Readiness = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 /// The routes that an entrance has of its own, each for GET: the first three, then those that move to the `admin` listener.
-pub const OWN_ROUTES: [&str; 5] = ["/healthz", "/readyz", "/.well-known/jwks.json", "/metrics", "/openapi.json"];
+pub const OWN_ROUTES: [&str; 7] =
+    ["/healthz", "/readyz", "/.well-known/jwks.json", "/metrics", "/openapi.json", "/docs", "/asyncapi.json"];
 
 /// An HTTP entrance: routes, and around them everything that holds for every request.
 pub struct Entrance {
     api: OpenApiRouter,
+    schemas: Schemas,
+    asyncapi: Option<serde_json::Value>,
     readiness: Vec<Readiness>,
     registry: Arc<Registry>,
     violations: Violations,
@@ -63,7 +65,8 @@ impl Default for EntranceLimits {
 impl Entrance {
     pub fn new(registry: Registry, violations: Violations) -> Self {
         let (api, limits) = (OpenApiRouter::new(), EntranceLimits::default());
-        Self { api, readiness: Vec::new(), registry: Arc::new(registry), violations, jwks: None, limits }
+        let (schemas, registry) = (Schemas::new(), Arc::new(registry));
+        Self { api, schemas, asyncapi: None, readiness: Vec::new(), registry, violations, jwks: None, limits }
     }
 
     /// Holds clients to other limits than the default ones.
@@ -77,6 +80,20 @@ impl Entrance {
     #[must_use]
     pub fn with_routes(mut self, routes: OpenApiRouter) -> Self {
         self.api = self.api.merge(routes);
+        self
+    }
+
+    /// Describes what the routes refer to.
+    #[must_use]
+    pub fn with_schemas(mut self, schemas: Schemas) -> Self {
+        self.schemas.extend(schemas);
+        self
+    }
+
+    /// Shows the description of the event stream.
+    #[must_use]
+    pub fn with_asyncapi(mut self, document: serde_json::Value) -> Self {
+        self.asyncapi = Some(document);
         self
     }
 
@@ -119,9 +136,10 @@ impl Entrance {
 impl Entrance {
     /// The routes for everybody, and those about the service: [`OWN_ROUTES`] are all that the description leaves out.
     fn routers(self) -> (Router, Router) {
-        let Self { api, readiness, registry, jwks, limits, .. } = self;
+        let Self { api, schemas, asyncapi, readiness, registry, jwks, limits, .. } = self;
         let (routes, document) = api.split_for_parts();
-        let document = Arc::new(describe(document));
+        let document = describe(document, schemas).unwrap_or_default();
+        let (reference, document) = (Reference::of(&document), document.to_string());
         // What watches over the process is answered however busy it is.
         let routes =
             routes.layer(middleware::from_fn_with_state(Places::for_requests(limits.max_concurrent_requests), hold_a_place));
@@ -130,9 +148,13 @@ impl Entrance {
         if let Some(jwks) = jwks {
             public = public.route("/.well-known/jwks.json", get(move || async move { json_text(jwks) }));
         }
-        let about = Router::new()
+        let mut about = Router::new()
             .route("/metrics", get(move || async move { metrics(&registry) }))
-            .route("/openapi.json", get(move || async move { Json(document.as_ref()).into_response() }));
+            .route("/openapi.json", get(move || async move { json_text(document) }))
+            .route("/docs", get(move || async move { reference }));
+        if let Some(asyncapi) = asyncapi.map(|document| document.to_string()) {
+            about = about.route("/asyncapi.json", get(move || async move { json_text(asyncapi) }));
+        }
         (public, about)
     }
 }
@@ -141,16 +163,6 @@ impl fmt::Debug for Entrance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Entrance")
     }
-}
-
-/// The API's description with what no single route knows.
-pub fn describe(mut document: OpenApi) -> OpenApi {
-    document.info = Info::new("toolgate", env!("CARGO_PKG_VERSION"));
-    document.info.description = Some("The gateway through which AI agents call tools: every call is an event.".to_owned());
-    let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-    document.components.get_or_insert_default().security_schemes.insert("bearer".to_owned(), bearer.into());
-    document.security = Some(vec![SecurityRequirement::new("bearer", Vec::<String>::new())]);
-    document
 }
 
 fn guarded(routes: Router, violations: Violations) -> Router {
@@ -202,7 +214,7 @@ mod tests {
     #[test]
     fn an_entrance_has_no_route_that_its_table_does_not_name() {
         let entrance = || Entrance::new(Registry::default(), Violations::default());
-        let (public, about) = entrance().with_jwks("{}".to_owned()).routers();
+        let (public, about) = entrance().with_jwks("{}".to_owned()).with_asyncapi(serde_json::Value::Null).routers();
         let (public, about) = (paths_of(&public), paths_of(&about));
         assert_eq!(public, OWN_ROUTES[..3].iter().map(|&path| path.to_owned()).collect::<BTreeSet<_>>());
         assert_eq!(about, OWN_ROUTES[3..].iter().map(|&path| path.to_owned()).collect::<BTreeSet<_>>());

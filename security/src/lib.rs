@@ -3,6 +3,7 @@
 //! Tool logic and routes live elsewhere; everything that guards an entrance lives here, once.
 
 mod admission;
+mod description;
 mod egress;
 mod entrance;
 mod extract;
@@ -13,12 +14,15 @@ mod policy;
 mod principal;
 mod problem;
 mod redact;
+mod reference;
 mod request_context;
 mod revocations;
 mod server;
+mod shared_secret;
 mod tenant_share;
 mod tenant_tx;
 mod token;
+mod webhook;
 mod wire;
 
 use std::{sync::Arc, time::Duration};
@@ -26,12 +30,13 @@ use std::{sync::Arc, time::Duration};
 use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter, metrics::family::Family, registry::Registry};
 
 pub use admission::{Admission, Admitted, OnRefused, Place, Places, RateLimits, Refused, admit_commands};
+pub use description::{Described, describe};
 pub use egress::{
-    AllowList, Egress, EgressError, EgressLimits, EgressRequest, EgressResponse, Networks, Resolver, Rule as EgressRule,
-    SystemResolver,
+    AllowList, Egress, EgressError, EgressLimits, EgressRequest, EgressResponse, EgressStream, Networks, Resolver,
+    Rule as EgressRule, SystemResolver,
 };
-pub use entrance::{Entrance, EntranceLimits, OWN_ROUTES, Readiness, describe};
-pub use extract::{Accepts, Authenticated, Media, PathId, PathName, Query, StrictJson, json_pointer, media};
+pub use entrance::{Entrance, EntranceLimits, OWN_ROUTES, Readiness};
+pub use extract::{Accepts, Authenticated, JsonBytes, Media, PathId, PathName, Query, StrictJson, json_pointer, media};
 pub use keys::{KeySource, Keys, ReadError};
 pub use limiter::{Counted, Limiter, Now, Quota, QuotaUnavailable};
 pub use paths::paths_of;
@@ -44,9 +49,11 @@ pub use problem::{FieldError, Problem, ProblemDocument, ProblemKind};
 pub use redact::{Redactor, SecretForms, redact_credentials};
 pub use request_context::{RequestContext, request_context};
 pub use revocations::{FRESH_FOR, Revocations, TenantAccess, TokenDigest};
+pub use shared_secret::SharedSecret;
 pub use tenant_share::{Share, Shares};
 pub use tenant_tx::{ReadPool, TenantTx};
 pub use token::{LEEWAY, TokenError, TokenVerifier};
+pub use webhook::WebhookSecret;
 
 /// Everything an entrance needs to decide whether to open.
 #[derive(Clone, Debug)]

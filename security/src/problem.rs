@@ -35,6 +35,8 @@ pub enum ProblemKind {
     Unauthenticated,
     /// 401, a token that does not hold
     InvalidToken,
+    /// 401, a message whose signature does not hold
+    InvalidSignature,
     /// 403
     Forbidden,
     /// 404, also for what belongs to another tenant
@@ -65,7 +67,7 @@ impl ProblemKind {
     pub fn status(self) -> StatusCode {
         match self {
             Self::Invalid => StatusCode::BAD_REQUEST,
-            Self::Unauthenticated | Self::InvalidToken => StatusCode::UNAUTHORIZED,
+            Self::Unauthenticated | Self::InvalidToken | Self::InvalidSignature => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -86,6 +88,7 @@ impl ProblemKind {
             Self::Invalid => "urn:toolgate:problem:invalid",
             Self::Unauthenticated => "urn:toolgate:problem:unauthenticated",
             Self::InvalidToken => "urn:toolgate:problem:invalid-token",
+            Self::InvalidSignature => "urn:toolgate:problem:invalid-signature",
             Self::Forbidden => "urn:toolgate:problem:forbidden",
             Self::NotFound => "urn:toolgate:problem:not-found",
             Self::MethodNotAllowed => "urn:toolgate:problem:method-not-allowed",
@@ -106,6 +109,7 @@ impl ProblemKind {
             Self::Invalid => "The request is not valid",
             Self::Unauthenticated => "A bearer token is required",
             Self::InvalidToken => "The bearer token was refused",
+            Self::InvalidSignature => "The message's signature was refused",
             Self::Forbidden => "The token does not allow this",
             Self::NotFound => "There is nothing here",
             Self::MethodNotAllowed => "The method is not allowed here",
@@ -125,7 +129,7 @@ impl ProblemKind {
     fn violation(self) -> Option<&'static str> {
         match self {
             Self::Invalid | Self::UnsupportedMediaType => Some("invalid"),
-            Self::Unauthenticated | Self::InvalidToken => Some("unauthenticated"),
+            Self::Unauthenticated | Self::InvalidToken | Self::InvalidSignature => Some("unauthenticated"),
             Self::Forbidden => Some("forbidden"),
             Self::TooLarge => Some("too_large"),
             Self::IdempotencyMismatch => Some("idempotency_mismatch"),
@@ -246,6 +250,10 @@ impl IntoResponse for Problem {
             ProblemKind::InvalidToken => {
                 let challenge = HeaderValue::from_static(r#"Bearer realm="toolgate", error="invalid_token""#);
                 headers.insert(header::WWW_AUTHENTICATE, challenge);
+            }
+            // RFC 9110, section 15.5.2, wants a challenge with every 401; of signatures no registered scheme tells.
+            ProblemKind::InvalidSignature => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(r#"Signature realm="toolgate""#));
             }
             ProblemKind::Unavailable | ProblemKind::RateLimited => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after));

@@ -1,69 +1,72 @@
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use toolgate_events::TenantId;
 
-/// How much of something scarce each tenant may hold at once, so that what one holds for long leaves the others some.
+/// How much of something scarce each tenant may hold at once, so that what one holds for long leaves the others some. Whoever else
+/// may use things up, such as an upstream that does not answer, can have shares as well.
 #[derive(Clone, Debug)]
-pub struct Shares(Arc<Inner>);
+pub struct Shares<K = TenantId>(Arc<Inner<K>>);
 
 #[derive(Debug)]
-struct Inner {
+struct Inner<K> {
     most: usize,
-    tenants: Mutex<HashMap<TenantId, Tenant>>,
+    holders: Mutex<HashMap<K, Holder>>,
 }
 
 #[derive(Debug)]
-struct Tenant {
+struct Holder {
     places: Arc<Semaphore>,
     /// Those that hold a place and those that wait for one.
     users: usize,
 }
 
-/// One place of a tenant. Dropping it gives it back.
+/// One place of a holder's. Dropping it gives it back.
 #[derive(Debug)]
-pub struct Share {
-    shares: Shares,
-    tenant: TenantId,
+pub struct Share<K: Clone + Eq + Hash = TenantId> {
+    shares: Shares<K>,
+    holder: K,
     place: Option<OwnedSemaphorePermit>,
 }
 
-impl Shares {
-    /// `most` for each tenant, at least 1.
+impl<K: Clone + Eq + Hash> Shares<K> {
+    /// `most` for each, at least 1.
     pub fn new(most: usize) -> Self {
-        Self(Arc::new(Inner { most: most.max(1), tenants: Mutex::default() }))
+        Self(Arc::new(Inner { most: most.max(1), holders: Mutex::new(HashMap::new()) }))
     }
 
-    /// Waits for a place of the tenant's.
-    pub async fn take(&self, tenant: TenantId) -> Share {
+    /// Waits for a place of the holder's.
+    pub async fn take(&self, holder: K) -> Share<K> {
         let (mut share, places) = {
-            let mut tenants = self.tenants();
-            let entry =
-                tenants.entry(tenant).or_insert_with(|| Tenant { places: Arc::new(Semaphore::new(self.0.most)), users: 0 });
+            let mut holders = self.holders();
+            let entry = holders
+                .entry(holder.clone())
+                .or_insert_with(|| Holder { places: Arc::new(Semaphore::new(self.0.most)), users: 0 });
             entry.users += 1;
-            (Share { shares: self.clone(), tenant, place: None }, Arc::clone(&entry.places))
+            (Share { shares: self.clone(), holder, place: None }, Arc::clone(&entry.places))
         };
         // It is never closed.
         share.place = places.acquire_owned().await.ok();
         share
     }
 
-    fn tenants(&self) -> MutexGuard<'_, HashMap<TenantId, Tenant>> {
+    fn holders(&self) -> MutexGuard<'_, HashMap<K, Holder>> {
         // Whole numbers stay consistent whatever panicked while holding them.
-        self.0.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.holders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Share {
+impl<K: Clone + Eq + Hash> Drop for Share<K> {
     fn drop(&mut self) {
-        let mut tenants = self.shares.tenants();
-        if let Some(tenant) = tenants.get_mut(&self.tenant) {
-            tenant.users -= 1;
-            if tenant.users == 0 {
-                tenants.remove(&self.tenant);
+        let mut holders = self.shares.holders();
+        if let Some(holder) = holders.get_mut(&self.holder) {
+            holder.users -= 1;
+            if holder.users == 0 {
+                holders.remove(&self.holder);
             }
         }
     }
@@ -108,8 +111,8 @@ mod tests {
         let held = shares.take(tenant(1)).now_or_never();
         // Given up while waiting.
         assert!(shares.take(tenant(1)).now_or_never().is_none());
-        assert_eq!(shares.tenants().len(), 1);
+        assert_eq!(shares.holders().len(), 1);
         drop(held);
-        assert_eq!(shares.tenants().len(), 0);
+        assert_eq!(shares.holders().len(), 0);
     }
 }

@@ -64,6 +64,16 @@ impl TenantTx {
         Ok(Self { transaction: pool.pool.begin_with(begin).await?, _share: share })
     }
 
+    /// Says what this transaction looks for in `knowledge_index`, whose row policy shows what matches `query` (a tsquery) and nothing
+    /// else. It holds until it is said again, and can only narrow what the tenant sees.
+    ///
+    /// # Errors
+    /// Whatever the database says. That `query` is none shows in the next statement.
+    pub async fn look_for(&mut self, query: &str) -> Result<(), sqlx::Error> {
+        sqlx::query("select set_config('app.search_query', $1, true)").bind(query).execute(&mut **self).await?;
+        Ok(())
+    }
+
     /// Ends the transaction now, so that the next user of the connection need not.
     ///
     /// # Errors

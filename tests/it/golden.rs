@@ -74,3 +74,12 @@ fn an_old_request_is_brought_up_to_date_without_inventing_anything() {
     assert_eq!(request.authorization.rule, "unrecorded");
     assert_eq!(request.authorization.contract_hash, "unrecorded");
 }
+
+#[test]
+fn an_old_result_was_the_calls_own() {
+    let (_, golden) = golden().into_iter().find(|(name, _)| name == "tool_call_succeeded.v1.json").unwrap();
+    let envelope: Envelope = serde_json::from_value(golden.clone()).unwrap();
+    let Ok(Event::ToolCall(ToolCallEvent::ToolCallSucceeded(succeeded))) = envelope.event() else { panic!("another event") };
+    assert_eq!(succeeded.result, golden["data"]["result"]);
+    assert_eq!((succeeded.cached, succeeded.stale, succeeded.source_call_id, succeeded.age_seconds), (false, false, None, None));
+}

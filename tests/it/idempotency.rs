@@ -33,10 +33,10 @@ fn assert_one_call(answers: &[Answer], firsts: usize) -> Uuid {
 async fn assert_executed_once(app: &TestApp) {
     let count =
         async |event: &str| app.stack.count(&format!("select count(*) from audit_event where event_type = '{event}'")).await;
-    for event in ["tool_call_requested", "tool_call_started", "tool_call_succeeded"] {
+    for event in ["tool_call_requested", "tool_call_succeeded"] {
         assert_eq!(count(event).await, 1, "{event}");
     }
-    assert_eq!(app.stack.count("select count(*) from audit_event").await, 3);
+    assert_eq!(app.stack.count("select count(*) from audit_event").await, 2);
     assert_eq!(app.stack.count("select count(*) from task").await, 1);
     assert_eq!(app.stack.count("select count(*) from tool_call").await, 1);
 }

@@ -163,7 +163,7 @@ async fn a_candidate_is_tried_on_recorded_calls_and_nothing_happens() {
     // The old request waits for a worker for ever.
     app.leaves_work();
     let auditor = app.client(tenant, "auditor");
-    eventually("all of it is projected", async || (auditor.audit().await.len() == 3 + 3 + 2 + 1 + 2).then_some(())).await;
+    eventually("all of it is projected", async || (auditor.audit().await.len() == 2 + 2 + 2 + 1 + 2).then_some(())).await;
 
     let messages = app.stack.events_in_log().await;
     let runs = async || {

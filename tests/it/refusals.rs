@@ -79,7 +79,7 @@ async fn whoever_may_not_cancel_is_on_record_too() {
     let viewer = app.client(admin.tenant, "viewer");
     let call = admin.call_and_wait("k", &task()).await;
     viewer.post(&format!("/v1/tool-calls/{}/cancel", call.call_id())).await.problem(403, "forbidden");
-    let rows = audit_of(&admin, 4).await;
+    let rows = audit_of(&admin, 3).await;
     let denied = rows.iter().find(|row| row["event_type"] == "tool_call_denied").unwrap();
     assert_eq!((denied["data"].get("tool"), &denied["data"]["permission"]), (None, &json!("tool_call:cancel")));
 }

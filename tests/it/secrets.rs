@@ -32,6 +32,7 @@ const CURSOR_SECRET: &str = "canary-cursor-secret-7f3a";
 /// Credentials that nobody configured: they are known by what they look like.
 const UPSTREAM_BEARER: &str = "canary0upstream1bearer2token3";
 const UPSTREAM_JWT: &str = "eyJhbGciOiJIUzI1NiJ9.eyJjYW5hcnkiOiJ1cHN0cmVhbSJ9.Y2FuYXJ5LXNpZ25hdHVyZQ";
+const WEBHOOK_SECRET: &str = "whsec_Y2FuYXJ5LXdlYmhvb2stc2VjcmV0LTJhOTE=";
 const WRONG_PASSWORD: &str = "canary-wrong-password-51";
 
 /// Everything that must not be found, under a name.
@@ -45,6 +46,7 @@ fn canaries(stack: &Stack, token: &str) -> Canaries {
         ("reader's password", password(&connections.reader)),
         ("projector's password", password(&connections.projector)),
         ("cursor secret", CURSOR_SECRET.to_owned()),
+        ("webhook secret", WEBHOOK_SECRET.strip_prefix("whsec_").unwrap().to_owned()),
         ("bearer token", token.to_owned()),
         ("signature of the bearer token", token.rsplit_once('.').unwrap().1.to_owned()),
         ("upstream's bearer token", UPSTREAM_BEARER.to_owned()),
@@ -144,10 +146,16 @@ async fn no_secret_is_written_down_or_sent_out() {
     let logs = stack.data_dir.join(format!("canary-logs-{}", tenant.0));
     fs::create_dir(&logs).unwrap();
 
-    let allowed = format!("127.0.0.1:{}", upstream.port);
+    // Nobody is there: what it is told is tried again and again.
+    let webhook = format!("127.0.0.1:{}", free_port());
+    let allowed = format!("127.0.0.1:{},{webhook}", upstream.port);
+    let webhook = format!("http://{webhook}/");
     let variables = [
         ("RUST_LOG", "trace"),
         ("TOOLGATE_CURSOR_SECRET", CURSOR_SECRET),
+        ("TOOLGATE_TASK_WEBHOOK_URL", webhook.as_str()),
+        ("TOOLGATE_TASK_WEBHOOK_SECRET", WEBHOOK_SECRET),
+        ("TOOLGATE_TASK_WEBHOOK_FIRST_PAUSE_MS", "10"),
         ("TOOLGATE_EGRESS_ALLOW", allowed.as_str()),
         ("TOOLGATE_EGRESS_PRIVATE_NETWORKS", "127.0.0.0/8"),
     ];
@@ -163,6 +171,13 @@ async fn no_secret_is_written_down_or_sent_out() {
     let mut haystack = Haystack::default();
 
     let calls = outcomes(&client, &upstream, &mut haystack).await;
+    let task = json!({"tool": "task.create", "arguments": {"title": "T"}});
+    reader.get_projected(&client.call_and_wait("task", &task).await.json()).await;
+    eventually("the webhook was tried", async || {
+        let metrics = send(client.at(worker.url()).anonymous(Method::GET, "/metrics")).await.text();
+        metrics.contains("webhook_deliveries_total{outcome=\"retried\"}").then_some(())
+    })
+    .await;
     refusals(&client, &mut haystack).await;
     for call in &calls {
         reader.get_projected(call).await;

@@ -5,7 +5,7 @@ use std::{
     sync::LazyLock,
 };
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use toolgate_security::Redactor;
 
 use crate::{services::Connections, settings::Settings};
@@ -47,6 +47,14 @@ pub fn learn_settings(redactor: &Redactor, settings: &Settings) {
     if let Some(secret) = &settings.cursor_secret {
         redactor.learn(secret.expose_secret());
     }
+    if let Some(secret) = &settings.task_webhook_secret {
+        redactor.learn(secret.expose_secret().trim_start_matches("whsec_"));
+    }
+    let secrets = [&settings.basehub_token, &settings.basehub_webhook_secret];
+    // BaseHub shows a name and a colon in front of a webhook's secret, which is what signs.
+    let last_part =
+        |secret: &SecretString| secret.expose_secret().rsplit(':').next().into_iter().for_each(|part| redactor.learn(part));
+    secrets.into_iter().flatten().for_each(last_part);
     let urls = [
         &settings.database_url,
         &settings.database_url_reader,
@@ -58,8 +66,20 @@ pub fn learn_settings(redactor: &Redactor, settings: &Settings) {
         &settings.nats_url_projector,
     ];
     urls.into_iter().flatten().for_each(|url| redactor.learn_url(url.expose_secret()));
-    if let Some(url) = &settings.jwks_url {
-        redactor.learn_url(url);
+    for server in settings.mcp.values() {
+        server.headers.values().chain(server.env.values()).for_each(|secret| learn_header(redactor, secret.expose_secret()));
+        if let Some(url) = &server.url {
+            redactor.learn_url(url);
+        }
+    }
+    [&settings.jwks_url, &settings.basehub_url].into_iter().flatten().for_each(|url| redactor.learn_url(url));
+}
+
+/// A value, and what is the secret in it where that is preceded by a scheme (RFC 9110, section 11.4).
+fn learn_header(redactor: &Redactor, value: &str) {
+    redactor.learn(value);
+    if let Some((_, credentials)) = value.split_once(' ') {
+        redactor.learn(credentials.trim());
     }
 }
 
@@ -86,6 +106,7 @@ mod tests {
         let mut settings = Settings::load(Profile::Server, vec![]).unwrap();
         let url = |name: &str| Some(format!("x://u:canary-of-{name}@h/").into());
         settings.cursor_secret = Some("canary-of-cursor".to_owned().into());
+        settings.task_webhook_secret = Some("canary-of-webhook".to_owned().into());
         settings.database_url = url("owner");
         settings.database_url_reader = url("reader");
         settings.database_url_projector = url("projector");
@@ -94,6 +115,9 @@ mod tests {
         settings.nats_url_query_api = url("queries");
         settings.nats_url_worker = url("worker");
         settings.nats_url_projector = url("projecting");
+        settings.basehub_token = Some("canary-of-basehub".to_owned().into());
+        settings.basehub_webhook_secret = Some("bshb_workflow_1:canary-of-invalidation".to_owned().into());
+        settings.basehub_url = Some("https://u:canary-of-content@h/".to_owned());
         settings.jwks_url = Some("https://u:canary-of-keys@h/".to_owned());
         let connection = |name: &str| format!("x://u:canary-of-connection-{name}@h/").into();
         let connections = Connections {
@@ -105,7 +129,22 @@ mod tests {
             projector: connection("d"),
         };
         let redactor = redactor(&settings, &connections);
-        let names = ["cursor", "owner", "reader", "projector", "nats", "commands", "queries", "worker", "projecting", "keys"];
+        let names = [
+            "cursor",
+            "owner",
+            "reader",
+            "projector",
+            "nats",
+            "commands",
+            "queries",
+            "worker",
+            "projecting",
+            "keys",
+            "basehub",
+            "webhook",
+            "invalidation",
+            "content",
+        ];
         let connections = ["a", "b", "c", "d", "e"].map(|name| format!("connection-{name}"));
         for name in names.into_iter().map(str::to_owned).chain(connections) {
             assert_eq!(redactor.redact(&format!("<canary-of-{name}>")), "<[redacted]>");

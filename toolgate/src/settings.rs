@@ -12,11 +12,13 @@ use std::{
 };
 
 use config::{Config, Environment, File, FileFormat, Source};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
+use toolgate_security::SharedSecret;
 use toolgate_store::{TlsFiles, User};
 
 mod check;
+pub mod mcp;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +26,7 @@ const FILE: &str = "toolgate.toml";
 const PREFIX: &str = "TOOLGATE_";
 
 /// Keys that the environment names with the prefix.
-const KEYS: [&str; 31] = [
+const KEYS: [&str; 44] = [
     "listen",
     "admin_addr",
     "data_dir",
@@ -56,6 +58,19 @@ const KEYS: [&str; 31] = [
     "nats_ca_file",
     "nats_cert_file",
     "nats_key_file",
+    "task_webhook_url",
+    "task_webhook_secret",
+    "task_webhook_first_pause_ms",
+    "mcp",
+    "mcp_pin_first",
+    "mcp_refresh_seconds",
+    "basehub_url",
+    "basehub_token",
+    "basehub_webhook_secret",
+    "vector_max_components",
+    "lane_concurrency_by_lane",
+    "result_cache_bytes",
+    "circuit_open_ms",
 ];
 
 /// Keys that the environment names without the prefix.
@@ -105,6 +120,15 @@ pub struct Settings {
     pub lanes: Vec<String>,
     /// Calls that run at once in each lane, 1 to 10,000. Default 64.
     pub lane_concurrency: usize,
+    /// The same for single lanes. In the environment as `render=2,http=16`. Default for the lane `render`: the number of
+    /// processors.
+    #[serde(deserialize_with = "limits")]
+    pub lane_concurrency_by_lane: BTreeMap<String, u32>,
+    /// Results that a worker keeps to answer later calls with, in bytes, up to 64 GiB; none with 0. Default 64 MiB.
+    pub result_cache_bytes: u64,
+    /// How long a circuit breaker stays open at first, in milliseconds, 100 to 600,000; each probe that fails doubles it, up to
+    /// twelve times as long. Default 5,000.
+    pub circuit_open_ms: u64,
     /// How long a call may go without a sign of life from its worker before another one gets it, in milliseconds, at least 300.
     /// Default 30,000.
     pub ack_wait_ms: u64,
@@ -134,6 +158,14 @@ pub struct Settings {
     /// Private networks (CIDR) that an allowed host may be in. In the environment separated by commas.
     #[serde(deserialize_with = "list")]
     pub egress_private_networks: Vec<String>,
+    /// Upstream MCP servers by name, at most 32. In the environment as JSON: `{"<server>": {"url": "https://…"}}`.
+    #[serde(deserialize_with = "mcp::servers")]
+    pub mcp: BTreeMap<String, mcp::McpServerSettings>,
+    /// Whether a tool that an MCP server offers for the first time can be called at once, or waits until an operator accepts it.
+    /// Default true.
+    pub mcp_pin_first: bool,
+    /// How often an MCP server is asked for its tools, in seconds, 1 to 86,400. Default 60.
+    pub mcp_refresh_seconds: u64,
     /// Events per projection transaction, 1 to 1,000. Default 1,000.
     pub projector_batch: usize,
     /// How log lines look. Default `text`.
@@ -158,9 +190,29 @@ pub struct Settings {
     /// The certificate (PEM) toolgate shows to the NATS server, and its key; both or none.
     pub nats_cert_file: Option<PathBuf>,
     pub nats_key_file: Option<PathBuf>,
+    /// Where workers tell outcomes of `task.create` and `task.update`; nowhere when absent. `egress_allow` must name it.
+    pub task_webhook_url: Option<String>,
+    /// What those messages are signed with, `whsec_` and 24 to 64 bytes in base64; both this and the URL or none.
+    pub task_webhook_secret: Option<SecretString>,
+    /// Before a message that was not taken is sent again, in milliseconds, 10 to 3,600,000; it doubles up to an hour. Default 5,000.
+    pub task_webhook_first_pause_ms: u64,
+    /// The http(s) address of BaseHub's GraphQL API, whose host `egress_allow` must name too; without it `basehub.query` fails.
+    pub basehub_url: Option<String>,
+    /// A token that may read the repository; needed with `basehub_url`.
+    pub basehub_token: Option<SecretString>,
+    /// What BaseHub signs its webhooks with, at least 16 characters; without it they are answered with 404.
+    pub basehub_webhook_secret: Option<SecretString>,
+    /// How many numbers one `vector.search` may compare, vectors times dimensions, 1 to 1,000,000,000. Default 50,000,000.
+    pub vector_max_components: usize,
 }
 
 impl Settings {
+    /// What BaseHub's webhooks are checked with.
+    pub fn basehub_webhook(&self) -> Option<SharedSecret> {
+        let secret = self.basehub_webhook_secret.as_ref()?;
+        Some(SharedSecret::new(check::webhook_secret(secret.expose_secret())))
+    }
+
     /// The NATS server as a user, when it has a URL of its own.
     pub fn nats_url_of(&self, user: User) -> Option<&SecretString> {
         match user {
@@ -283,6 +335,9 @@ fn defaults(profile: Profile) -> Result<config::ConfigBuilder<config::builder::D
         .set_default("audience", "toolgate")?
         .set_default("lanes", Vec::<String>::new())?
         .set_default("lane_concurrency", 64)?
+        .set_default("lane_concurrency_by_lane", "")?
+        .set_default("result_cache_bytes", 64 * 1024 * 1024)?
+        .set_default("circuit_open_ms", 5_000)?
         .set_default("ack_wait_ms", 30_000)?
         .set_default("max_open_calls", 10_000)?
         .set_default("rate_limit_per_minute", rate_limit)?
@@ -294,7 +349,12 @@ fn defaults(profile: Profile) -> Result<config::ConfigBuilder<config::builder::D
         .set_default("body_timeout_ms", 30_000)?
         .set_default("egress_allow", Vec::<String>::new())?
         .set_default("egress_private_networks", Vec::<String>::new())?
+        .set_default("mcp", "{}")?
+        .set_default("mcp_pin_first", true)?
+        .set_default("mcp_refresh_seconds", 60)?
         .set_default("projector_batch", 1_000)?
+        .set_default("task_webhook_first_pause_ms", 5_000)?
+        .set_default("vector_max_components", 50_000_000)?
         .set_default("log_format", "text")
 }
 
@@ -312,7 +372,7 @@ fn limits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String,
     };
     let limit = |item: &str| {
         let parsed = item.split_once('=').and_then(|(name, limit)| Some((name.trim().to_owned(), limit.trim().parse().ok()?)));
-        parsed.ok_or_else(|| serde::de::Error::custom(format!("tool_rate_limits: {item:?} is not <tool>=<calls per minute>")))
+        parsed.ok_or_else(|| serde::de::Error::custom(format!("{item:?} is not <name>=<number>")))
     };
     text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(limit).collect()
 }

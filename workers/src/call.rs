@@ -1,39 +1,48 @@
 //! One call: claim → run → record → acknowledge.
 //!
 //! Where the process may die, and what then happens: before the claim or the outcome is in the log, the message comes again and
-//! the call is run again, as often as its contract allows; after the outcome is in the log, the message comes again and nothing
-//! is run.
+//! the call is run again, as often as its contract allows; after the claim of an effectful call, the message comes again and the
+//! call ends as one whose outcome nobody knows; after the outcome is in the log, the message comes again and nothing is run.
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use toolgate_events::{
-    CallError, CallSubject, DecodeError, Envelope, Lane, Partition, Status, ToolCall, ToolCallEvent,
-    tool_call::{self, Command},
+    CallSubject, DecodeError, Envelope, Lane, Partition, Reuse, ToolCallEvent, ToolCallRequested, mcp,
     tools::{Contract, SideEffects},
 };
-use toolgate_store::{AppendError, Delivery, Expect, LoadError, Recorded, crash, fold};
+use toolgate_store::{AppendError, Delivery, LoadError, crash};
 
 use crate::{
     Environment,
-    adapters::{self, Call, ToolError},
+    adapters::{self, Adapter, Call, problem},
+    answers::Answers,
+    attempt::{Attempts, Ended, unknown},
+    breaker::{self, Breakers},
+    cache::{Flight, Joined, Kept, Key},
+    claim::{Claim, claim},
+    held::{Held, outcome_of},
     metrics::Metrics,
     places::Places,
+    record::{Outcome, OutcomeKind, announce, finished_elsewhere, record},
 };
 
 /// How long one append is tried before the worker looks around again.
-const APPEND_PATIENCE: Duration = Duration::from_secs(5);
+pub const APPEND_PATIENCE: Duration = Duration::from_secs(5);
+pub const FIRST_PAUSE: Duration = Duration::from_millis(100);
+pub const LAST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest time between two signs of life.
 const LONGEST_BEAT: Duration = Duration::from_secs(1);
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LAST_PAUSE: Duration = Duration::from_secs(2);
+/// How often a call under way is looked for an outcome that is not its worker's own, such as its cancellation.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What all calls of a worker share.
 pub struct Context {
     pub environment: Environment,
     pub metrics: Metrics,
+    pub breakers: Breakers,
+    pub answers: Answers,
     pub name: String,
     pub ack_wait: Duration,
     pub shutdown: CancellationToken,
@@ -41,7 +50,7 @@ pub struct Context {
 
 /// Why a delivery is left as it is. None of these is the call's own failure.
 #[derive(Debug, thiserror::Error)]
-enum Abandoned {
+pub enum Abandoned {
     /// Another worker has the call; its message is its own to acknowledge.
     #[error("another worker has taken the call over")]
     ClaimLost,
@@ -55,16 +64,6 @@ enum Abandoned {
     Decode(#[from] DecodeError),
     #[error(transparent)]
     Encode(#[from] serde_json::Error),
-}
-
-/// The call as far as this worker knows it.
-struct Held {
-    subject: CallSubject,
-    call: ToolCall,
-    last_sequence: u64,
-    aggregate_sequence: u64,
-    last_event: uuid::Uuid,
-    trace_context: Option<toolgate_events::TraceContext>,
 }
 
 /// Handles one delivery, keeping it alive meanwhile. Whatever happens, the message is acknowledged or comes again.
@@ -92,14 +91,10 @@ pub async fn handle(context: &Context, lane: &Lane, places: &Places, delivery: D
 }
 
 async fn work(context: &Context, lane: &Lane, places: &Places, delivery: &Delivery) -> Result<(), Abandoned> {
-    let held = match read(delivery, context.environment.log.partitions()) {
+    let mut held = match read(delivery, context.environment.log.partitions()) {
         Ok(Some(held)) => held,
         Ok(None) => return Ok(()),
         Err(reason) => return park(context, lane, delivery, &reason).await,
-    };
-    // What has not begun when the worker is told to stop is better begun by another.
-    let Some(_place) = context.shutdown.run_until_cancelled(places.take(held.subject.tenant_id)).await else {
-        return Err(Abandoned::Shutdown);
     };
     if delivery.delivered > 1 {
         context.metrics.redelivered(lane.as_str());
@@ -108,9 +103,18 @@ async fn work(context: &Context, lane: &Lane, places: &Places, delivery: &Delive
             announce(context, delivery, &held.subject, sequence, outcome).await;
             return Ok(());
         }
-        return run(context, delivery, Held::of(held.subject, &recorded)?).await;
+        held = Held::of(held.subject, &recorded)?;
     }
-    run(context, delivery, held).await
+    let Some(request) = held.call.request.clone() else { return Ok(()) };
+    let contract = contract_of(context, &request).await?;
+    match contract.and_then(|contract| Job::of(context, delivery, &held.subject, &request, contract)) {
+        Some(job) => job.work(places, held).await,
+        None => {
+            let error = problem("unknown-tool", "This release does not have the tool", "no worker of this lane can run it");
+            let outcome = Outcome::failed(held.call.attempts.max(1), Duration::ZERO, error);
+            record(context, delivery, &mut held, "unknown", outcome).await.map(drop)
+        }
+    }
 }
 
 /// The request in a delivery, `None` for any other event, or why it cannot be understood.
@@ -128,16 +132,7 @@ fn read(delivery: &Delivery, partitions: u16) -> Result<Option<Held>, String> {
     let Some(event @ ToolCallEvent::ToolCallRequested(_)) = event.into_tool_call() else {
         return Ok(None);
     };
-    let mut call = ToolCall::default();
-    call.evolve(event);
-    Ok(Some(Held {
-        subject,
-        call,
-        last_sequence: delivery.stream_sequence,
-        aggregate_sequence: envelope.aggregate_sequence,
-        last_event: envelope.event_id,
-        trace_context: envelope.trace_context,
-    }))
+    Ok(Some(Held::requested(subject, delivery, envelope, event)))
 }
 
 /// A message nobody can read is set aside and acknowledged, so that the lane goes on.
@@ -150,237 +145,203 @@ async fn park(context: &Context, lane: &Lane, delivery: &Delivery, reason: &str)
         .map_err(|error| LoadError::Unavailable(error.to_string()).into())
 }
 
-async fn run(context: &Context, delivery: &Delivery, mut held: Held) -> Result<(), Abandoned> {
-    let Some(request) = held.call.request.clone() else { return Ok(()) };
-    let runnable = context.environment.catalog.find(&request.tool).zip(adapters::find(&request.tool));
-    let Some((contract, adapter)) = runnable else {
-        let error = problem("unknown-tool", "This release does not have the tool", "no worker of this lane can run it");
-        return record(context, delivery, held, "unknown", Duration::ZERO, Err((1, error))).await;
+/// The contract to run a call by. Whoever accepted the call may have heard of a discovered tool, or of its change, before us.
+async fn contract_of(context: &Context, request: &ToolCallRequested) -> Result<Option<&'static Contract>, Abandoned> {
+    let environment = &context.environment;
+    let contract = environment.catalog.find(&request.tool);
+    let is_as_decided = |contract: &&Contract| {
+        contract.upstream.is_none() || contract.hash().is_ok_and(|hash| hash == request.authorization.contract_hash)
     };
-    let attempt = match claim(context, contract, delivery, &mut held).await? {
-        Claim::Run(attempt) => attempt,
-        Claim::Exhausted(attempt) => {
-            let detail = "its attempts ended without an outcome; whether it took effect is not known";
-            let error = problem("attempts-exhausted", "The call was tried as often as its contract allows", detail);
-            return record(context, delivery, held, contract.name, Duration::ZERO, Err((attempt, error))).await;
+    if !request.tool.starts_with(mcp::PREFIX) || contract.as_ref().is_some_and(is_as_decided) {
+        return Ok(contract);
+    }
+    environment.discovered.refresh().await.map_err(|error| LoadError::Unavailable(error.to_string()))?;
+    Ok(environment.catalog.find(&request.tool))
+}
+
+/// A call that can be run, and what its contract and its arguments say about running it.
+struct Job<'a> {
+    context: &'a Context,
+    delivery: &'a Delivery,
+    request: &'a ToolCallRequested,
+    subject: CallSubject,
+    contract: &'static Contract,
+    adapter: Adapter,
+    upstream: Option<String>,
+    side_effects: SideEffects,
+    reusable: Option<Reusable>,
+}
+
+/// What an earlier result must be to answer the call.
+struct Reusable {
+    key: Key,
+    /// How old at the most.
+    fresh: Duration,
+    /// How old at the most when the other side is down.
+    stale: Duration,
+}
+
+/// An outcome, and what has to be told to those who wait for the same.
+struct Resolved {
+    outcome: Outcome,
+    flight: Option<Flight>,
+}
+
+impl<'a> Job<'a> {
+    /// `None` when this release cannot run it.
+    fn of(
+        context: &'a Context,
+        delivery: &'a Delivery,
+        subject: &CallSubject,
+        request: &'a ToolCallRequested,
+        contract: &'static Contract,
+    ) -> Option<Self> {
+        let adapter = adapters::find(&request.tool)?;
+        let particulars = adapters::particulars(&request.tool, &request.arguments);
+        let side_effects = particulars.side_effects.unwrap_or(contract.side_effects);
+        let cache = contract.cache.filter(|_| side_effects == SideEffects::ReadOnly);
+        let reusable = cache.map(|cache| {
+            let (hash, asked) = (context.answers.contract_hash(contract), request.options.freshness_seconds);
+            let arguments = Value::Object(request.arguments.clone());
+            let key = Key::of(contract.name, subject.tenant_id, &hash, &arguments, request.options.locale.as_deref());
+            Reusable { key, fresh: cache.freshness(asked), stale: cache.staleness(asked) }
+        });
+        let upstream = particulars.upstream.or_else(|| contract.upstream.as_ref().map(|upstream| upstream.server.clone()));
+        let subject = subject.clone();
+        Some(Self { context, delivery, request, subject, contract, adapter, upstream, side_effects, reusable })
+    }
+
+    async fn work(self, places: &Places, mut held: Held) -> Result<(), Abandoned> {
+        // What is known already needs no place: it is there even while everything else waits for a host that does not answer.
+        if let Some(outcome) = self.reuse(&held, |reusable| reusable.fresh) {
+            return record(self.context, self.delivery, &mut held, self.contract.name, outcome).await.map(drop);
         }
-        Claim::Finished => return finished_elsewhere(context, delivery, &held.subject).await,
-    };
-    crash::point("worker.claimed");
-    let began = Instant::now();
-    let timeout = contract.timeout(request.options.timeout_ms);
-    let cancelled = CancellationToken::new();
-    let _cancels = cancelled.clone().drop_guard();
-    let mut call = Call::new(held.subject.tenant_id, held.subject.call_id, &request, began + timeout, cancelled);
-    let answer = attempt_until_answered(context, adapter, &mut call, timeout).await?;
-    crash::point("worker.effect");
-    let outcome = match answer {
-        Ok(result) => Ok((attempt, result)),
-        Err(error) => Err((attempt, error)),
-    };
-    record(context, delivery, held, contract.name, began.elapsed(), outcome).await
-}
-
-enum Claim {
-    Run(u32),
-    Exhausted(u32),
-    Finished,
-}
-
-/// Only an effectful call pays for a durable claim, and any call that came again: how often a message was delivered says nothing
-/// about how often it was run, since a worker may die with calls it never got to.
-async fn claim(context: &Context, contract: &Contract, delivery: &Delivery, held: &mut Held) -> Result<Claim, Abandoned> {
-    if contract.side_effects != SideEffects::Effectful && delivery.delivered == 1 {
-        return Ok(Claim::Run(1));
-    }
-    loop {
-        let worker = context.name.clone();
-        let command = match held.call.status {
-            // The broker gives a running call away only when its worker has been silent too long.
-            Some(Status::Running) => {
-                Command::Retry { worker, reason: "worker_lost".to_owned(), max_attempts: contract.retry.max_attempts }
-            }
-            _ => Command::Start { worker },
+        // What has not begun when the worker is told to stop is better begun by another.
+        let place = places.take(self.subject.tenant_id, self.upstream.as_deref());
+        let Some(_place) = self.context.shutdown.run_until_cancelled(place).await else {
+            return Err(Abandoned::Shutdown);
         };
-        let event = match held.call.decide(command) {
-            Ok(event) => event,
-            Err(tool_call::Error::AttemptsExhausted { .. }) => return Ok(Claim::Exhausted(held.call.attempts)),
-            Err(tool_call::Error::AlreadyFinished(_)) => return Ok(Claim::Finished),
-            Err(_) => return Err(Abandoned::ClaimLost),
+        let resolved = tokio::select! {
+            biased;
+            resolved = self.resolve(&mut held) => resolved?,
+            () = self.overtaken() => {
+                // Whoever has the place may go on; the adapter's own future is dropped, and its token told.
+                let side_effects = self.side_effects;
+                tracing::warn!(tool = self.contract.name, call_id = %self.subject.call_id, ?side_effects,
+                    "an attempt was given up: its call has an outcome from elsewhere");
+                None
+            }
         };
-        match held.append(context, event).await {
-            Ok(_) => return Ok(Claim::Run(held.call.attempts)),
-            Err(Abandoned::Append(AppendError::Conflict)) => {
-                let status = held.call.status;
-                held.reload(context).await?;
-                // Somebody claimed between our reading and our writing: they run it.
-                if held.call.status == Some(Status::Running) && status != Some(Status::Running) {
-                    return Err(Abandoned::ClaimLost);
-                }
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Runs the adapter until it answers or fails by its own fault. While toolgate's own services are away the call waits for them.
-async fn attempt_until_answered(
-    context: &Context,
-    adapter: adapters::Adapter,
-    call: &mut Call,
-    timeout: Duration,
-) -> Result<Result<Value, CallError>, Abandoned> {
-    let mut pause = FIRST_PAUSE;
-    loop {
-        call.deadline = Instant::now() + timeout;
-        match tokio::time::timeout(timeout, adapter(call, &context.environment)).await {
-            Ok(Ok(result)) => return Ok(Ok(result)),
-            Ok(Err(ToolError::Infrastructure(reason))) => {
-                tracing::warn!(reason, call_id = %call.call_id, "a part of the service is away; the call waits for it");
-                if context.shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                    return Err(Abandoned::Shutdown);
-                }
-                pause = (pause * 2).min(LAST_PAUSE);
-            }
-            Ok(Err(error)) => {
-                if let ToolError::Internal(reason) = &error {
-                    tracing::error!(reason, call_id = %call.call_id, "an adapter failed by its own fault");
-                }
-                return Ok(Err(error.record()));
-            }
-            Err(_) => {
-                let detail = format!("no answer within {} ms", timeout.as_millis());
-                return Ok(Err(problem("timeout", "The tool did not answer in time", &detail)));
-            }
-        }
-    }
-}
-
-type Outcome = Result<(u32, Value), (u32, CallError)>;
-
-async fn record(
-    context: &Context,
-    delivery: &Delivery,
-    mut held: Held,
-    tool: &'static str,
-    took: Duration,
-    mut outcome: Outcome,
-) -> Result<(), Abandoned> {
-    // What the outside says may repeat a credential, and the log keeps it for ever.
-    let redactor = &context.environment.redactor;
-    match &mut outcome {
-        Ok((_, result)) => redactor.redact_value(result),
-        Err((_, error)) => error.detail = redactor.redact(&error.detail).into_owned(),
-    }
-    let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    loop {
-        let worker = context.name.clone();
-        let command = match outcome.clone() {
-            Ok((attempt, result)) => Command::Succeed { attempt, worker, duration_ms, result },
-            Err((attempt, error)) => Command::Fail { attempt, worker, duration_ms, error },
+        let Some(Resolved { outcome, flight }) = resolved else {
+            return finished_elsewhere(self.context, self.delivery, &self.subject).await;
         };
-        let event = match held.call.decide(command) {
-            Ok(event) => event,
-            Err(tool_call::Error::AlreadyFinished(_)) => return finished_elsewhere(context, delivery, &held.subject).await,
-            Err(_) => return Err(Abandoned::ClaimLost),
-        };
-        match held.append(context, event).await {
-            Ok(payload) => {
-                crash::point("worker.recorded");
-                context.metrics.outcome(tool, if outcome.is_ok() { "succeeded" } else { "failed" }, took);
-                announce(context, delivery, &held.subject, held.last_sequence, payload).await;
-                return Ok(());
-            }
-            Err(Abandoned::Append(AppendError::Conflict)) => held.reload_until_answered(context).await?,
-            Err(Abandoned::Append(AppendError::TooLarge)) => {
-                let attempt = outcome.as_ref().map_or_else(|(attempt, _)| *attempt, |(attempt, _)| *attempt);
-                outcome = Err((attempt, problem("result-too-large", "The result is too large to record", "ask for less")));
-            }
-            Err(Abandoned::Append(error @ (AppendError::Unknown | AppendError::Full | AppendError::Refused(_)))) => {
-                // The effect has happened: losing its record would run it again, so the worker holds on to it.
-                tracing::warn!(error = %error, subject = %held.subject, "an outcome could not be recorded yet");
-                if context.shutdown.run_until_cancelled(tokio::time::sleep(LAST_PAUSE)).await.is_none() {
-                    return Err(Abandoned::Shutdown);
-                }
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-async fn finished_elsewhere(context: &Context, delivery: &Delivery, subject: &CallSubject) -> Result<(), Abandoned> {
-    let recorded = context.environment.log.load(subject).await?;
-    if let Some((sequence, outcome)) = outcome_of(&recorded)? {
-        announce(context, delivery, subject, sequence, outcome).await;
-    }
-    Ok(())
-}
-
-async fn announce(context: &Context, delivery: &Delivery, subject: &CallSubject, sequence: u64, outcome: Bytes) {
-    if let Some(reply_to) = delivery.reply_to() {
-        context.environment.log.announce_outcome(&reply_to, subject.call_id, sequence, outcome).await;
-    }
-}
-
-fn outcome_of(recorded: &[Recorded]) -> Result<Option<(u64, Bytes)>, Abandoned> {
-    let Some(last) = recorded.last() else { return Ok(None) };
-    if !last.envelope.event()?.into_tool_call().is_some_and(|event| event.is_outcome()) {
-        return Ok(None);
-    }
-    Ok(Some((last.stream_sequence, last.envelope.encode()?.into())))
-}
-
-fn problem(kind: &str, title: &str, detail: &str) -> CallError {
-    CallError { kind: format!("urn:toolgate:tool:{kind}"), title: title.to_owned(), detail: detail.to_owned() }
-}
-
-impl Held {
-    fn of(subject: CallSubject, recorded: &[Recorded]) -> Result<Self, Abandoned> {
-        let Some(last) = recorded.last() else {
-            return Err(LoadError::Unavailable("a delivered call is not in the log yet".to_owned()).into());
-        };
-        Ok(Self {
-            subject,
-            call: fold(recorded)?,
-            last_sequence: last.stream_sequence,
-            aggregate_sequence: last.envelope.aggregate_sequence,
-            last_event: last.envelope.event_id,
-            trace_context: last.envelope.trace_context.clone(),
-        })
-    }
-
-    async fn reload(&mut self, context: &Context) -> Result<(), Abandoned> {
-        let recorded = context.environment.log.load(&self.subject).await?;
-        *self = Self::of(self.subject.clone(), &recorded)?;
-        Ok(())
-    }
-
-    /// After the effect: an answer that could not be recorded must not be lost to a log that cannot be read for a moment.
-    async fn reload_until_answered(&mut self, context: &Context) -> Result<(), Abandoned> {
-        while let Err(error) = self.reload(context).await {
-            if !matches!(error, Abandoned::Load(LoadError::Unavailable(_))) {
-                return Err(error);
-            }
-            tracing::warn!(error = %error, subject = %self.subject, "an outcome could not be recorded yet");
-            if context.shutdown.run_until_cancelled(tokio::time::sleep(LAST_PAUSE)).await.is_none() {
-                return Err(Abandoned::Shutdown);
-            }
+        let answered = Instant::now();
+        let recorded = record(self.context, self.delivery, &mut held, self.contract.name, outcome).await?;
+        if let (Some(flight), Some(OutcomeKind::Answered(result))) = (flight, recorded)
+            && adapters::is_reusable(self.contract.name, &result)
+        {
+            flight.land(Kept { call_id: self.subject.call_id, made: answered, json: serde_json::to_vec(&result)?.into() });
         }
         Ok(())
     }
 
-    /// Appends what was decided and moves on with it; answers with the event's bytes.
-    async fn append(&mut self, context: &Context, event: ToolCallEvent) -> Result<Bytes, Abandoned> {
-        let environment = &context.environment;
-        let stamp = environment.clock.stamp(context.name.clone(), Some(self.last_event), self.trace_context.clone());
-        let (tenant, call) = (self.subject.tenant_id, self.subject.call_id);
-        let envelope = Envelope::seal(&event, tenant, call, self.aggregate_sequence + 1, stamp)?;
-        let expect = Expect(self.last_sequence);
-        let sequence = environment.log.append(&self.subject, &envelope, expect, None, APPEND_PATIENCE).await?;
-        self.call.evolve(event);
-        self.last_sequence = sequence;
-        self.aggregate_sequence += 1;
-        self.last_event = envelope.event_id;
-        Ok(envelope.encode()?.into())
+    /// Makes an outcome; `None` when the call has one already.
+    async fn resolve(&self, held: &mut Held) -> Result<Option<Resolved>, Abandoned> {
+        let began = Instant::now();
+        let timeout = self.contract.timeout(self.request.options.timeout_ms);
+        let end = began + self.contract.total_time(self.request.options.timeout_ms);
+        let flight = match self.join(held, timeout).await {
+            Ok(flight) => flight,
+            Err(outcome) => return Ok(Some(Resolved { outcome, flight: None })),
+        };
+        let attempt = match claim(self.context, self.contract, self.side_effects, self.delivery, held).await? {
+            Claim::Run { attempt } => attempt,
+            Claim::Exhausted { attempt } => {
+                let detail = "its attempts ended without an outcome; whether it took effect is not known";
+                let error = problem("attempts-exhausted", "The call was tried as often as its contract allows", detail);
+                return Ok(Some(Resolved { outcome: Outcome::failed(attempt, Duration::ZERO, error), flight: None }));
+            }
+            Claim::Unknown { attempt } => {
+                let error = unknown("the worker that ran it was lost").error;
+                return Ok(Some(Resolved { outcome: Outcome::failed(attempt, Duration::ZERO, error), flight: None }));
+            }
+            Claim::Finished => return Ok(None),
+        };
+        crash::point("worker.claimed");
+        let began = Instant::now();
+        let cancelled = CancellationToken::new();
+        let _cancels = cancelled.clone().drop_guard();
+        let mut call =
+            Call::new(self.subject.tenant_id, self.subject.call_id, self.request, began + timeout, cancelled, self.contract);
+        let breaker = breaker::Key { tool: self.contract.name, tenant: self.subject.tenant_id, upstream: self.upstream.clone() };
+        let (context, contract, adapter, side_effects) = (self.context, self.contract, self.adapter, self.side_effects);
+        let attempts = Attempts { context, contract, adapter, breaker, side_effects, timeout, end };
+        let Ended { attempt, answer } = attempts.run(held, &mut call, attempt).await?;
+        crash::point("worker.effect");
+        let took = began.elapsed();
+        let outcome = match answer {
+            Ok(result) => Outcome { attempt, took, kind: OutcomeKind::Answered(result) },
+            Err(failure) => {
+                let older = if failure.is_upstream_down { self.reuse(held, |reusable| reusable.stale) } else { None };
+                older.map_or_else(|| Outcome::failed(attempt, took, failure.error), |older| Outcome { attempt, took, ..older })
+            }
+        };
+        Ok(Some(Resolved { outcome, flight }))
+    }
+
+    /// An earlier result as the outcome, when there is one that is not too old.
+    fn reuse(&self, held: &Held, oldest: impl Fn(&Reusable) -> Duration) -> Option<Outcome> {
+        let reusable = self.reusable.as_ref()?;
+        let oldest = oldest(reusable);
+        if oldest.is_zero() {
+            return None;
+        }
+        let now = Instant::now();
+        let kept = self.context.environment.results.find(&reusable.key, oldest, now)?;
+        self.reused(held, &kept, now)
+    }
+
+    fn reused(&self, held: &Held, kept: &Kept, now: Instant) -> Option<Outcome> {
+        let result = serde_json::from_slice(&kept.json).ok()?;
+        let age = kept.age(now);
+        let reuse = Reuse {
+            call_id: kept.call_id,
+            age_seconds: u32::try_from(age.as_secs()).unwrap_or(u32::MAX),
+            stale: self.reusable.as_ref().is_some_and(|reusable| age > reusable.fresh),
+        };
+        crash::point("worker.reused");
+        Some(Outcome { attempt: held.call.attempts.max(1), took: Duration::ZERO, kind: OutcomeKind::Reused(result, reuse) })
+    }
+
+    /// Of several calls that ask the same at the same time one asks, and the others wait for it as long as for an attempt of their
+    /// own. An `Err` is the outcome that the other one brought.
+    async fn join(&self, held: &Held, timeout: Duration) -> Result<Option<Flight>, Outcome> {
+        let Some(reusable) = &self.reusable else { return Ok(None) };
+        let results = &self.context.environment.results;
+        let following = match results.join(&reusable.key, !reusable.fresh.is_zero()) {
+            Joined::Lead(flight) => return Ok(Some(flight)),
+            Joined::Follow(following) => following,
+        };
+        let landed = tokio::time::timeout(timeout, following.result()).await.ok().flatten();
+        match landed.and_then(|kept| self.reused(held, &kept, Instant::now())) {
+            Some(outcome) => Err(outcome),
+            None => match results.join(&reusable.key, false) {
+                Joined::Lead(flight) => Ok(Some(flight)),
+                Joined::Follow(_) => Ok(None),
+            },
+        }
+    }
+
+    /// Ends when the call has an outcome that is not this worker's. A log that does not answer has none.
+    async fn overtaken(&self) {
+        let mut looks = tokio::time::interval_at(tokio::time::Instant::now() + LOOK, LOOK);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let recorded = self.context.environment.log.load(&self.subject).await;
+            if recorded.is_ok_and(|recorded| matches!(outcome_of(&recorded), Ok(Some(_)))) {
+                return;
+            }
+        }
     }
 }

@@ -5,9 +5,9 @@ use axum::{
 };
 use http::StatusCode;
 use toolgate_events::CallId;
-use toolgate_security::{Accepts, Authenticated, PathId, Problem, RequestContext, media};
+use toolgate_security::{Accepts, Authenticated, PathId, Problem, ProblemDocument, RequestContext, media};
 
-use super::view;
+use super::{CallSchema, view};
 use crate::commands::cancel_tool_call::{self as command, CancelToolCall};
 
 /// Cancel a tool call
@@ -17,17 +17,17 @@ use crate::commands::cancel_tool_call::{self as command, CancelToolCall};
     post,
     path = "/v1/tool-calls/{call_id}/cancel",
     operation_id = "cancel_tool_call",
-    tag = "tool calls",
+    tag = "tool-calls",
     params(("call_id" = uuid::Uuid, Path)),
     responses(
-        (status = 202, description = "Cancelled", content_type = "application/json"),
-        (status = 401, description = "No valid token", content_type = "application/problem+json"),
-        (status = 403, description = "The token does not allow this", content_type = "application/problem+json"),
-        (status = 404, description = "No such call", content_type = "application/problem+json"),
-        (status = 406, description = "Accept excludes application/json", content_type = "application/problem+json"),
-        (status = 409, description = "It already has an outcome", content_type = "application/problem+json"),
-        (status = 429, description = "Over the tenant's limit; see `Retry-After`", content_type = "application/problem+json"),
-        (status = 503, description = "The log did not confirm it", content_type = "application/problem+json"),
+        (status = 202, description = "Cancelled", body = CallSchema),
+        (status = 401, description = "No valid token", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 403, description = "The token does not allow this", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 404, description = "No such call", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 406, description = "Accept excludes application/json", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 409, description = "It already has an outcome", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 429, description = "Over the tenant's limit; see `Retry-After`", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 503, description = "The log did not confirm it", body = ProblemDocument<'_>, content_type = "application/problem+json"),
     ),
     security(("bearer" = [])),
 )]

@@ -1,5 +1,6 @@
 //! One file per endpoint, and the request headers they share.
 
+pub mod basehub_webhook;
 pub mod cancel_tool_call;
 mod idempotency_key;
 mod own_token;
@@ -7,8 +8,13 @@ mod prefer;
 pub mod request_tool_call;
 
 use toolgate_events::{CallId, CallLinks, CallView};
+use toolgate_security::Described;
 
 use crate::commands::CallState;
+
+/// For the documentation, which takes no generic type.
+type CallSchema = Described<CallView>;
+type BodySchema = Described<request_tool_call::Body>;
 
 /// The call as both APIs show it. Its position is the projector's to say.
 fn view(call_id: CallId, state: CallState) -> Option<CallView> {
@@ -19,9 +25,10 @@ fn view(call_id: CallId, state: CallState) -> Option<CallView> {
         tool: request.tool,
         status: call.status?,
         session_id: request.session_id,
+        cached: call.result.is_some().then_some(call.cached),
+        stale: call.stale.then_some(true),
         result: call.result,
         error: call.error,
-        cached: None,
         attempts: call.attempts,
         requested_at,
         finished_at,

@@ -6,16 +6,16 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use toolgate_events::{Authorization, CallId, CallOptions, CallView, ToolCallRequested, canonical, tools::Contract};
 use toolgate_security::{
-    Accepts, Admitted, DeniedAll, FieldError, Principal, Problem, ProblemKind, RequestContext, StrictJson, media,
+    Accepts, Admitted, DeniedAll, FieldError, Principal, Problem, ProblemDocument, ProblemKind, RequestContext, StrictJson, media,
 };
-use utoipa::ToSchema;
 
-use super::{idempotency_key, own_token, prefer, view};
+use super::{BodySchema, CallSchema, idempotency_key, own_token, prefer, view};
 use crate::{
     commands::Error,
     commands::request_tool_call::{self as command, Accepted, RequestToolCall},
@@ -26,31 +26,33 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// A call to one tool.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "ToolCallRequest")]
 pub struct Body {
     /// The tool's name, as `GET /v1/tools` lists it.
-    #[schema(example = "knowledge.search")]
     tool: String,
     /// What the tool's input schema asks for.
-    #[schema(value_type = Object)]
     arguments: Map<String, Value>,
     /// Groups the calls of one agent session, 1 to 128 characters.
+    #[schemars(length(min = 1, max = 128))]
     session_id: Option<String>,
     #[serde(default)]
     options: Options,
 }
 
 /// What the caller may choose.
-#[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "ToolCallOptions")]
 pub struct Options {
     /// BCP 47 language tag.
-    #[schema(example = "id-ID")]
+    #[schemars(length(min = 2, max = 35))]
     locale: Option<String>,
     /// How old a cached result may be, in seconds.
     freshness_seconds: Option<u32>,
     /// How long one attempt may run, in milliseconds; the contract's own limit still holds.
+    #[schemars(range(min = 1))]
     timeout_ms: Option<u32>,
 }
 
@@ -62,25 +64,43 @@ pub struct Options {
     post,
     path = "/v1/tool-calls",
     operation_id = "request_tool_call",
-    tag = "tool calls",
-    request_body = Body,
+    tag = "tool-calls",
+    request_body = BodySchema,
     params(
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters, bare or quoted; scope: tenant, principal and tool"),
         ("Prefer" = Option<String>, Header, description = "`wait=N`, in seconds (RFC 7240)"),
     ),
     responses(
-        (status = 200, description = "The call has an outcome; `status` says which", content_type = "application/json"),
-        (status = 202, description = "Accepted; follow `Location`", content_type = "application/json"),
-        (status = 400, description = "Not valid, or against the tool's contract", content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", content_type = "application/problem+json"),
-        (status = 403, description = "The token does not allow this tool", content_type = "application/problem+json"),
-        (status = 404, description = "No such tool", content_type = "application/problem+json"),
-        (status = 406, description = "Accept excludes application/json", content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", content_type = "application/problem+json"),
-        (status = 415, description = "The body is not application/json", content_type = "application/problem+json"),
-        (status = 422, description = "The key was used for another request", content_type = "application/problem+json"),
-        (status = 429, description = "Over the tenant's limit, or the tool's; see `Retry-After`", content_type = "application/problem+json"),
-        (status = 503, description = "Not accepted, or not known to be; try again with the same key", content_type = "application/problem+json"),
+        (
+            status = 200,
+            description = "The call has an outcome; `status` says which",
+            body = CallSchema,
+            headers(
+                ("Location" = String, description = "The call"),
+                ("Idempotency-Replayed" = String, description = "`true` when the call was there before"),
+                ("Preference-Applied" = String, description = "`wait=N`, in seconds"),
+            ),
+        ),
+        (
+            status = 202,
+            description = "Accepted; follow `Location`",
+            body = CallSchema,
+            headers(
+                ("Location" = String, description = "The call"),
+                ("Idempotency-Replayed" = String, description = "`true` when the call was there before"),
+                ("Preference-Applied" = String, description = "`wait=N`, in seconds"),
+            ),
+        ),
+        (status = 400, description = "Not valid, or against the tool's contract", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 401, description = "No valid token", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 403, description = "The token does not allow this tool", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 404, description = "No such tool", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 406, description = "Accept excludes application/json", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not application/json", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 422, description = "The key was used for another request", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 429, description = "Over the tenant's limit, or the tool's; see `Retry-After`", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 503, description = "Not accepted, or not known to be; try again with the same key", body = ProblemDocument<'_>, content_type = "application/problem+json"),
     ),
     security(("bearer" = [])),
 )]

@@ -50,11 +50,20 @@ fn succeeded(attempt: u32) -> ToolCallEvent {
         worker: "w1".to_owned(),
         duration_ms: 3,
         result: json!({"ok": true}),
+        cached: false,
+        stale: false,
+        source_call_id: None,
+        age_seconds: None,
     })
 }
 
 fn succeed(attempt: u32) -> Command {
-    Command::Succeed { attempt, worker: "w1".to_owned(), duration_ms: 3, result: json!({"ok": true}) }
+    Command::Succeed { attempt, worker: "w1".to_owned(), duration_ms: 3, result: json!({"ok": true}), reuse: None }
+}
+
+fn reused(stale: bool) -> Command {
+    let reuse = Some(Reuse { call_id: CallId(Uuid::from_u128(7)), age_seconds: 40, stale });
+    Command::Succeed { attempt: 1, worker: "w1".to_owned(), duration_ms: 0, result: json!({"ok": true}), reuse }
 }
 
 fn retry(max_attempts: u32) -> Command {
@@ -111,6 +120,34 @@ fn a_call_is_taken_over_as_often_as_its_contract_allows() {
         .given(vec![requested(), started()])
         .when(retry(1))
         .then_expect_error(Error::AttemptsExhausted { max_attempts: 1 });
+}
+
+#[test]
+fn a_result_made_for_an_earlier_call_says_so() {
+    for stale in [false, true] {
+        let ToolCallEvent::ToolCallSucceeded(own) = succeeded(1) else { panic!("another event") };
+        let event = ToolCallEvent::ToolCallSucceeded(ToolCallSucceeded {
+            duration_ms: 0,
+            cached: true,
+            stale,
+            source_call_id: Some(CallId(Uuid::from_u128(7))),
+            age_seconds: Some(40),
+            ..own
+        });
+        Calls::with(()).given(vec![requested()]).when(reused(stale)).then_expect_events(vec![event.clone()]);
+        let call = fold([requested(), event]);
+        assert_eq!((call.cached, call.stale, call.attempts), (true, stale, 1));
+    }
+}
+
+#[test]
+fn a_call_may_be_tried_again_without_a_claim_and_has_one_from_then_on() {
+    Calls::with(()).given(vec![requested()]).when(retry(2)).then_expect_events(vec![retried(2)]);
+    Calls::with(()).given(vec![requested()]).when(retry(1)).then_expect_error(Error::AttemptsExhausted { max_attempts: 1 });
+    Calls::with(())
+        .given(vec![requested(), retried(2)])
+        .when(succeed(1))
+        .then_expect_error(Error::ClaimLost { attempt: 1, current: 2 });
 }
 
 #[test]

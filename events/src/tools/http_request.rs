@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Contract, FIRST_VERSION, Retry, SideEffects, lane};
+use super::{Cache, Contract, FIRST_VERSION, Retry, SideEffects, lane};
 
 /// Arguments of `http.request`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -53,12 +53,14 @@ pub struct HttpRequestOutput {
 
 pub(super) fn define() -> Contract {
     Contract {
-        description: "Sends an HTTP request to a host that the operator allows. The call's id goes along as Idempotency-Key: \
-                      a call whose worker was lost is sent again.",
+        description: "Sends an HTTP request to a host that the operator allows. The call's id goes along as Idempotency-Key. GET and \
+                      HEAD are tried again when the host fails; of any other method, what may have been sent is never sent again.",
         side_effects: SideEffects::Effectful,
         lane: lane("http"),
         timeout_ms: 30_000,
         retry: Retry::up_to(3),
+        // GET and HEAD alone, and only for who names a freshness: most answers do not say how long they hold.
+        cache: Some(Cache { default_freshness_seconds: 0, max_freshness_seconds: 3_600, stale_seconds: 600 }),
         examples: vec![
             json!({"method": "GET", "url": "https://api.example.com/v1/rates?base=IDR", "headers": {"accept": "application/json"}}),
             json!({"method": "POST", "url": "https://api.example.com/v1/orders", "json": {"item": "tea", "count": 2}}),

@@ -13,12 +13,17 @@ pub struct KnowledgeUpsertInput {
     pub document_id: String,
     #[schemars(length(min = 1, max = 500))]
     pub title: String,
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 1_000_000))]
     pub content: String,
     /// Language of the text (BCP 47); decides how words are stemmed.
     #[schemars(length(min = 2, max = 35))]
     pub locale: Option<String>,
+    /// Up to 100 members, 16 KiB of JSON, and 8 levels.
+    #[schemars(extend("maxProperties" = 100))]
     pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Where the text is from, a URI (RFC 3986): whoever finds the document may cite it.
+    #[schemars(length(max = 2_000), extend("pattern" = "^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+$"))]
+    pub source: Option<String>,
 }
 
 /// Result of `knowledge.upsert`.

@@ -2,6 +2,8 @@
 //!
 //! A contract is the one description of a tool. The API validates against it, the worker runs by it, `GET /v1/tools` shows it.
 
+pub mod compatibility;
+
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
 use schemars::{JsonSchema, generate::SchemaSettings};
@@ -28,14 +30,22 @@ registry! {
     template_get
     document_render
     task_create
+    task_update
+    task_get
     http_request
+    vector_upsert
+    vector_search
+    basehub_query
 }
 
 /// The version every contract starts with.
 pub const FIRST_VERSION: u32 = 1;
 
+/// How long a call of several attempts may take.
+const LONGEST_TOTAL: Duration = Duration::from_secs(60);
+
 /// What running a tool does to the world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SideEffects {
     /// None: it may run any number of times.
@@ -58,6 +68,7 @@ pub struct Retry {
 }
 
 impl Retry {
+    /// With pauses of 0.2 to 5 seconds at the most.
     pub const fn up_to(max_attempts: u32) -> Self {
         Self { max_attempts, first_pause_ms: 200, last_pause_ms: 5_000 }
     }
@@ -72,6 +83,20 @@ pub struct Cache {
     pub max_freshness_seconds: u32,
     /// How old it may be when the other side is down, marked as stale; 0: never.
     pub stale_seconds: u32,
+}
+
+impl Cache {
+    /// How old a result may be for a caller who asked for so many seconds, or named none.
+    pub fn freshness(&self, asked_seconds: Option<u32>) -> Duration {
+        let seconds = asked_seconds.unwrap_or(self.default_freshness_seconds).min(self.max_freshness_seconds);
+        Duration::from_secs(seconds.into())
+    }
+
+    /// How old it may be when the other side is down: never for a caller who wants nothing but a new one.
+    pub fn staleness(&self, asked_seconds: Option<u32>) -> Duration {
+        let seconds = if asked_seconds == Some(0) { 0 } else { self.stale_seconds };
+        Duration::from_secs(seconds.into())
+    }
 }
 
 /// One tool's contract.
@@ -97,6 +122,19 @@ pub struct Contract {
     pub output_schema: Value,
     /// Arguments that the input schema accepts.
     pub examples: Vec<Value>,
+    /// Whose tool it is, where it is not our own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Upstream>,
+}
+
+/// The tool of an upstream server that a contract stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Upstream {
+    pub server: String,
+    /// As the server spells it.
+    pub tool: String,
+    /// The definition that is pinned.
+    pub definition_sha256: String,
 }
 
 impl Contract {
@@ -116,6 +154,7 @@ impl Contract {
             input_schema: schema_of::<Input>(),
             output_schema: schema_of::<Output>(),
             examples: Vec::new(),
+            upstream: None,
         }
     }
 
@@ -130,6 +169,15 @@ impl Contract {
     /// Whether a call must carry an `Idempotency-Key`.
     pub fn needs_idempotency_key(&self) -> bool {
         self.side_effects != SideEffects::ReadOnly
+    }
+
+    /// How long all attempts and the pauses between them may take together: what they add up to, but not more than a minute, the
+    /// longest that a caller can wait, unless one attempt alone may take longer.
+    pub fn total_time(&self, asked_ms: Option<u32>) -> Duration {
+        let attempt = self.timeout(asked_ms);
+        let pauses = self.retry.max_attempts.saturating_sub(1);
+        let all = attempt * self.retry.max_attempts + Duration::from_millis(u64::from(self.retry.last_pause_ms)) * pauses;
+        all.min(LONGEST_TOTAL).max(attempt)
     }
 
     /// How long one attempt may run: the contract's time, or less when the caller asked for less.
@@ -152,7 +200,7 @@ pub fn find(name: &str) -> Option<&'static Contract> {
 
 /// Every lane that some tool runs in.
 pub fn lanes() -> Vec<Lane> {
-    let mut lanes: Vec<_> = CONTRACTS.iter().map(|contract| contract.lane.clone()).collect();
+    let mut lanes: Vec<_> = CONTRACTS.iter().map(|contract| contract.lane.clone()).chain([Lane::mcp()]).collect();
     lanes.sort();
     lanes.dedup();
     lanes
@@ -194,5 +242,27 @@ mod tests {
         let contract = find("knowledge.search").unwrap();
         assert_eq!(contract.timeout(None), contract.timeout(Some(u32::MAX)));
         assert_eq!(contract.timeout(Some(5)), Duration::from_millis(5));
+    }
+
+    #[test]
+    fn a_caller_chooses_a_freshness_within_the_contracts_limits() {
+        let cache = Cache { default_freshness_seconds: 10, max_freshness_seconds: 60, stale_seconds: 90 };
+        let seconds = |asked| (cache.freshness(asked).as_secs(), cache.staleness(asked).as_secs());
+        assert_eq!([None, Some(0), Some(1)].map(seconds), [(10, 90), (0, 0), (1, 90)]);
+        assert_eq!([Some(59), Some(60), Some(61)].map(seconds), [(59, 90), (60, 90), (60, 90)]);
+    }
+
+    #[test]
+    fn all_attempts_together_are_bounded() {
+        let contract = |timeout_ms, max_attempts| Contract {
+            timeout_ms,
+            retry: Retry { max_attempts, first_pause_ms: 10, last_pause_ms: 100 },
+            ..find("knowledge.search").unwrap().clone()
+        };
+        assert_eq!(contract(1_000, 1).total_time(None), Duration::from_secs(1));
+        assert_eq!(contract(1_000, 3).total_time(None), Duration::from_millis(3_200));
+        assert_eq!(contract(1_000, 3).total_time(Some(100)), Duration::from_millis(500));
+        assert_eq!(contract(30_000, 3).total_time(None), LONGEST_TOTAL);
+        assert_eq!(contract(90_000, 3).total_time(None), Duration::from_secs(90));
     }
 }

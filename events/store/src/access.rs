@@ -97,8 +97,11 @@ const PARTITION_GET: Grant = grant("$JS.API.STREAM.MSG.GET.EVENTS_{partition}", 
 const APPEND: Grant = grant("ev.*.*.*.*", "appends events");
 const ACCESS_INFO: Grant = grant("$JS.API.STREAM.INFO.ACCESS", "looks whether revocations have changed");
 const ACCESS_GET: Grant = grant("$JS.API.STREAM.MSG.GET.ACCESS", "reads revocations");
+const MCP_INFO: Grant = grant("$JS.API.STREAM.INFO.MCP", "looks whether definitions of MCP tools have changed");
+const MCP_GET: Grant = grant("$JS.API.STREAM.MSG.GET.MCP", "reads definitions of MCP tools");
 const LANE_INFO: Grant = grant("$JS.API.CONSUMER.INFO.*.lane-{lane}", "asks where a lane stands");
 const PROJECTED: Grant = grant("projected.*", "hears how far tenants are projected");
+const INVALIDATE: Grant = grant("invalidated", "says that kept results count no longer");
 const BUCKET_INFO: Grant = grant("$JS.API.STREAM.INFO.OBJ_artifacts", "opens the artifacts");
 const BUCKET_GET: Grant = grant("$JS.API.DIRECT.GET.OBJ_artifacts.$O.artifacts.M.*", "reads what an artifact is");
 
@@ -109,9 +112,12 @@ const COMMAND_API: Permissions = Permissions {
         PARTITION_GET,
         ACCESS_INFO,
         ACCESS_GET,
+        MCP_INFO,
+        MCP_GET,
         grant("limits.>", "counts calls with its replicas"),
         grant("$JS.API.STREAM.INFO.LIMITS", "opens the counters"),
         grant("$JS.API.STREAM.MSG.GET.LIMITS", "reads the counters"),
+        INVALIDATE,
     ],
     never_publish: &[],
     subscribe: &[
@@ -128,6 +134,8 @@ const QUERY_API: Permissions = Permissions {
         LANE_INFO,
         ACCESS_INFO,
         ACCESS_GET,
+        MCP_INFO,
+        MCP_GET,
         BUCKET_INFO,
         BUCKET_GET,
         grant("$JS.API.CONSUMER.CREATE.OBJ_artifacts", "reads an artifact's bytes"),
@@ -148,6 +156,9 @@ const WORKER: Permissions = Permissions {
         LANE_INFO,
         grant("$JS.API.CONSUMER.MSG.NEXT.*.lane-{lane}", "takes calls from a lane"),
         grant("$JS.ACK.*.lane-{lane}.>", "acknowledges calls"),
+        grant("$JS.API.CONSUMER.CREATE.*.webhook-task.ev.*.*.task.*", "sets up the consumers of the tasks' webhook"),
+        grant("$JS.API.CONSUMER.MSG.NEXT.*.webhook-task", "takes the outcomes that the webhook delivers"),
+        grant("$JS.ACK.*.webhook-task.>", "acknowledges what the webhook delivered"),
         grant("reply.*", "announces outcomes to the waiting API"),
         grant("parked.*.*", "sets aside what it cannot read"),
         BUCKET_INFO,
@@ -157,9 +168,16 @@ const WORKER: Permissions = Permissions {
         grant("$JS.API.CONSUMER.DELETE.OBJ_artifacts.*", "ends that reading"),
         grant("$JS.FC.OBJ_artifacts.>", "paces that reading"),
         grant("$O.artifacts.*.*", "keeps artifacts"),
+        INVALIDATE,
+        MCP_INFO,
+        MCP_GET,
+        grant("mcp.seen.*.*", "puts down what MCP servers say of their tools"),
     ],
     never_publish: &[],
-    subscribe: &[grant("_INBOX_worker.>", "gets the answers to its requests, and calls")],
+    subscribe: &[
+        grant("_INBOX_worker.>", "gets the answers to its requests, and calls"),
+        grant("invalidated", "hears which kept results count no longer"),
+    ],
 };
 
 const PROJECTOR: Permissions = Permissions {
@@ -175,6 +193,9 @@ const PROJECTOR: Permissions = Permissions {
         grant("$JS.API.CONSUMER.CREATE.*.lane-{lane}", "a lane's consumers are the workers'"),
         grant("$JS.API.CONSUMER.MSG.NEXT.*.lane-{lane}", "a lane's calls are the workers'"),
         grant("$JS.API.CONSUMER.DELETE.*.lane-{lane}", "a lane's consumers are the workers'"),
+        grant("$JS.API.CONSUMER.CREATE.*.webhook-task", "the webhook's consumers are the workers'"),
+        grant("$JS.API.CONSUMER.MSG.NEXT.*.webhook-task", "the webhook's outcomes are the workers'"),
+        grant("$JS.API.CONSUMER.DELETE.*.webhook-task", "the webhook's consumers are the workers'"),
     ],
     subscribe: &[grant("_INBOX_projector.>", "gets the answers to its requests, and events")],
 };
@@ -213,6 +234,14 @@ mod tests {
             }
         }
         assert!(User::Operator.permissions().is_none());
+    }
+
+    #[test]
+    fn no_role_accepts_what_only_an_operator_may() {
+        for user in User::ROLES {
+            let accepts = |grant: &Grant| grant.subject.starts_with("mcp.") && !grant.subject.starts_with("mcp.seen.");
+            assert!(!user.permissions().unwrap().publish.iter().any(accepts), "{user:?}");
+        }
     }
 
     #[test]

@@ -121,9 +121,35 @@ impl Log {
         ack_wait: Duration,
         max_ack_pending: u32,
     ) -> Result<impl Stream<Item = Delivery> + Send + use<>, ConsumeError> {
-        let streams = stream::iter(self.all_partitions())
-            .map(|partition| async move {
-                let config = lane_config(partition, lane, ack_wait, max_ack_pending);
+        let config = |partition| (partition, lane_config(partition, lane, ack_wait, max_ack_pending));
+        self.consume(self.all_partitions().map(config).collect()).await
+    }
+
+    /// The events of one lane, from when this is first asked for, for the webhook that tells somebody outside of them: consumers like
+    /// those of [`Self::consume_lane`] beside them, so that neither waits for the other.
+    ///
+    /// # Errors
+    /// [`ConsumeError`] when the consumers cannot be set up in the first place.
+    pub async fn consume_for_webhook(
+        &self,
+        lane: &Lane,
+        ack_wait: Duration,
+        max_ack_pending: u32,
+    ) -> Result<impl Stream<Item = Delivery> + Send + use<>, ConsumeError> {
+        let config = |partition| {
+            let lane_config = lane_config(partition, lane, ack_wait, max_ack_pending);
+            let durable_name = Some(format!("webhook-{lane}"));
+            (partition, pull::Config { durable_name, deliver_policy: DeliverPolicy::New, ..lane_config })
+        };
+        self.consume(self.all_partitions().map(config).collect()).await
+    }
+
+    async fn consume(
+        &self,
+        configs: Vec<(Partition, pull::Config)>,
+    ) -> Result<impl Stream<Item = Delivery> + Send + use<>, ConsumeError> {
+        let streams = stream::iter(configs)
+            .map(|(partition, config)| async move {
                 let first = fetch(self, partition, &config).await?;
                 let source = LaneSource { log: self.clone(), partition, config, messages: Some(first) };
                 Ok::<_, ConsumeError>(stream::unfold(source, next_delivery).boxed())

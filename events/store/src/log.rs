@@ -73,6 +73,8 @@ pub enum LogError {
     Partitions { recorded: String, asked: u16 },
     #[error("cannot read the state of the log: {0}")]
     Info(#[from] jetstream::stream::InfoError),
+    #[error("cannot announce: {0}")]
+    Announce(String),
     #[error("cannot subscribe: {0}")]
     Subscribe(#[from] async_nats::SubscribeError),
 }

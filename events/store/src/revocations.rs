@@ -1,39 +1,22 @@
-use std::{collections::HashMap, time::Duration};
-
-use async_nats::jetstream::{
-    self, Context,
-    message::PublishMessage,
-    stream::{Config, LastRawMessageErrorKind, StorageType},
-};
-use bytes::Bytes;
+use async_nats::jetstream::{self, stream::Config};
 use chrono::{DateTime, Utc};
-use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::time::timeout;
 use toolgate_events::{TenantId, canonical};
 
 use crate::{
-    Log, LogError, Login,
-    append::{Verdict, classify},
+    EntryError, Log, LogError, Login,
     connect::connect,
+    entries::{Entries, PATIENCE},
 };
 
 const STREAM: &str = "ACCESS";
 const SUBJECTS: &str = "access.>";
 const TOKEN: &str = "access.token.";
 const TENANT: &str = "access.tenant.";
-/// How long the broker may take with one answer.
-const PATIENCE: Duration = Duration::from_secs(4);
-/// Entries asked for at once.
-const READ_AT_ONCE: u64 = 64;
-/// Somebody else may change the same entry at the same time; not this often.
-const ATTEMPTS: usize = 10;
 
 /// What operators have revoked: a stream beside the log with one message for each token and each tenant, the newest.
 #[derive(Clone, Debug)]
-pub struct RevocationLog {
-    context: Context,
-}
+pub struct RevocationLog(Entries);
 
 /// One entry, as it stands now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,20 +49,14 @@ struct TokenEntry {
 pub enum RevocationError {
     #[error(transparent)]
     Connect(#[from] LogError),
-    #[error("the revocations cannot be used: {0}")]
-    Broker(#[from] async_nats::Error),
-    #[error("NATS did not answer in time")]
-    Timeout(#[from] tokio::time::error::Elapsed),
-    #[error("an entry cannot be written or read: {0}")]
-    Entry(#[from] serde_json::Error),
-    #[error("somebody else changes the same entry all the time")]
-    Contended,
+    #[error("the revocations: {0}")]
+    Entry(#[from] EntryError),
 }
 
 impl RevocationLog {
     /// On the connection of a log.
     pub fn of(log: &Log) -> Self {
-        Self { context: log.context.clone() }
+        Self(Entries::new(log.context.clone(), STREAM, SUBJECTS))
     }
 
     /// On a connection of its own, without the log.
@@ -88,7 +65,8 @@ impl RevocationLog {
     /// [`RevocationError::Connect`]
     pub async fn connect(login: Login<'_>) -> Result<Self, RevocationError> {
         let client = connect(login).await?;
-        Ok(Self { context: jetstream::context::ContextBuilder::new().timeout(PATIENCE).build(client) })
+        let context = jetstream::context::ContextBuilder::new().timeout(PATIENCE).build(client);
+        Ok(Self(Entries::new(context, STREAM, SUBJECTS)))
     }
 
     /// Revokes the token with this `jti`. `expires_at` is its `exp`, when that is known for certain. Revoking it twice keeps the later
@@ -124,73 +102,29 @@ impl RevocationLog {
     /// # Errors
     /// [`RevocationError`]; nothing is known then.
     pub async fn read_after(&self, sequence: u64) -> Result<(Vec<Revocation>, u64), RevocationError> {
-        let stream = timeout(PATIENCE, self.stream()).await??;
-        let last = stream.cached_info().state.last_sequence;
-        let mut read = if last < sequence { 0 } else { sequence };
-        let mut revocations = HashMap::new();
-        while read < last {
-            // Each asks for the first entry at its place or after it. Where entries were replaced, several get the same one.
-            let places = read + 1..=last.min(read + READ_AT_ONCE);
-            let entries = stream::iter(places).map(|place| stream.get_first_raw_message_by_subject(SUBJECTS, place));
-            let entries: Vec<_> =
-                timeout(PATIENCE, entries.buffered(READ_AT_ONCE as usize).try_collect()).await?.map_err(broker)?;
-            for entry in entries {
-                read = read.max(entry.sequence);
-                if let Some(revocation) = decode(&entry.subject, &entry.payload)? {
-                    revocations.insert(entry.subject.to_string(), revocation);
-                }
-            }
+        let (entries, sequence) = self.0.read_after(sequence).await?;
+        let mut revocations = Vec::with_capacity(entries.len());
+        for (subject, payload) in entries {
+            revocations.extend(decode(&subject, &payload)?);
         }
-        Ok((revocations.into_values().collect(), read))
+        Ok((revocations, sequence))
     }
 
     async fn update<E>(&self, subject: &str, next: impl Fn(Option<E>) -> E) -> Result<(), RevocationError>
     where
         E: Serialize + DeserializeOwned,
     {
-        let stream = self.stream().await?;
-        for _ in 0..ATTEMPTS {
-            let (before, expected) = match stream.get_last_raw_message_by_subject(subject).await {
-                Ok(message) => (Some(serde_json::from_slice(&message.payload)?), message.sequence),
-                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => (None, 0),
-                Err(error) => return Err(broker(error)),
-            };
-            let payload = Bytes::from(serde_json::to_vec(&next(before))?);
-            let message = PublishMessage::build().payload(payload).expected_last_subject_sequence(expected);
-            let published = match self.context.send_publish(subject.to_owned(), message).await {
-                Ok(acknowledgement) => acknowledgement.await,
-                Err(error) => Err(error),
-            };
-            match published {
-                Ok(_) => return Ok(()),
-                Err(error) if matches!(classify(&error), Verdict::Conflict) => {}
-                Err(error) => return Err(broker(error)),
-            }
-        }
-        Err(RevocationError::Contended)
-    }
-
-    /// The stream, made on first use, with its state as of now.
-    async fn stream(&self) -> Result<jetstream::stream::Stream, RevocationError> {
-        self.context.get_or_create_stream(config()).await.map_err(broker)
+        Ok(self.0.update(subject, |before| Some(next(before))).await?)
     }
 }
 
 /// The stream that holds the entries.
 pub(crate) fn config() -> Config {
-    Config {
-        name: STREAM.to_owned(),
-        subjects: vec![SUBJECTS.to_owned()],
-        storage: StorageType::File,
-        max_messages_per_subject: 1,
-        deny_delete: true,
-        deny_purge: true,
-        ..Config::default()
-    }
+    Entries::config(STREAM, SUBJECTS)
 }
 
 /// Nothing for a subject that a later release may have added.
-fn decode(subject: &str, payload: &[u8]) -> Result<Option<Revocation>, RevocationError> {
+fn decode(subject: &str, payload: &[u8]) -> Result<Option<Revocation>, EntryError> {
     if let Some(digest) = subject.strip_prefix(TOKEN).and_then(digest) {
         let entry: TokenEntry = serde_json::from_slice(payload)?;
         return Ok(Some(Revocation::Token { digest, expires_at: entry.expires_at }));
@@ -203,10 +137,6 @@ fn digest(hex: &str) -> Option<[u8; 32]> {
     let bytes: Vec<u8> =
         (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok()).collect::<Option<_>>()?;
     bytes.try_into().ok()
-}
-
-fn broker(error: impl Into<async_nats::Error>) -> RevocationError {
-    RevocationError::Broker(error.into())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use toolgate_events::Partition;
 
 use crate::{
-    LogError, LogOptions, artifacts,
+    LogError, LogOptions, artifacts, definitions,
     log::{PARTITIONS_KEY, SETUP_CONCURRENCY},
     park, quota, revocations,
 };
@@ -18,7 +18,7 @@ use crate::{
 /// The streams beside the partitions. A new one is added here, and to what [`crate::User`]s may do.
 fn other_streams(options: &LogOptions) -> Vec<Config> {
     let stream = |config: Config| Config { num_replicas: options.replicas, ..config };
-    vec![stream(park::config()), stream(revocations::config()), stream(quota::config())]
+    vec![stream(park::config()), stream(revocations::config()), stream(quota::config()), stream(definitions::config())]
 }
 
 /// Makes what is missing; what is there stays as it is.

@@ -8,6 +8,7 @@ mod parked_event;
 mod task;
 mod template_version;
 mod tool_call;
+mod vector_item;
 
 use std::collections::HashMap;
 
@@ -30,6 +31,7 @@ pub async fn project(transaction: &mut PgConnection, events: &[Numbered]) -> Res
     task::project(transaction, &outcomes, &mut parked).await?;
     document::project(transaction, &outcomes, &mut parked).await?;
     knowledge_document::project(transaction, &outcomes, &mut parked).await?;
+    vector_item::project(transaction, &outcomes, &mut parked).await?;
     template_version::project(transaction, &outcomes, &mut parked).await?;
     parked.project(transaction).await
 }
@@ -80,20 +82,24 @@ async fn tool_calls(
     Ok(())
 }
 
-/// Runs one row's statement so that a row the database cannot hold is set aside instead of stopping the batch for ever.
+/// Runs one row's statement so that a row the database cannot hold is set aside instead of stopping the batch for ever. Answers with
+/// the number of rows, `None` when it was set aside.
 async fn guarded(
     transaction: &mut PgConnection,
     at: &Numbered,
     parked: &mut parked_event::Reasons,
     statement: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
-) -> Result<(), sqlx::Error> {
+) -> Result<Option<u64>, sqlx::Error> {
     let mut savepoint = sqlx::Connection::begin(transaction).await?;
     match statement.execute(&mut *savepoint).await {
-        Ok(_) => savepoint.commit().await,
+        Ok(done) => {
+            savepoint.commit().await?;
+            Ok(Some(done.rows_affected()))
+        }
         Err(sqlx::Error::Database(error)) if is_the_rows_fault(error.code().as_deref()) => {
             savepoint.rollback().await?;
             parked.add(at, error.message().to_owned());
-            Ok(())
+            Ok(None)
         }
         Err(error) => Err(error),
     }
@@ -140,7 +146,9 @@ async fn outcomes<'a>(transaction: &mut PgConnection, events: &'a [Numbered]) ->
 }
 
 fn feeds_a_read_model(tool: &str) -> bool {
-    [task::TOOL, document::TOOL, knowledge_document::TOOL, template_version::TOOL].contains(&tool)
+    let feeding =
+        [task::CREATE, task::UPDATE, document::TOOL, knowledge_document::TOOL, template_version::TOOL, vector_item::TOOL];
+    feeding.contains(&tool)
 }
 
 /// PostgreSQL has no unsigned integers; nothing here comes near the difference.

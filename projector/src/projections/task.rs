@@ -1,35 +1,86 @@
 use sqlx::PgConnection;
-use toolgate_events::tools::{TaskCreateInput, TaskCreateOutput};
+use toolgate_events::tools::{TaskCreateInput, TaskCreateOutput, TaskUpdateInput, TaskUpdateOutput};
 
 use super::{Outcome, guarded, parked_event::Reasons};
 
-pub const TOOL: &str = "task.create";
+pub const CREATE: &str = "task.create";
+pub const UPDATE: &str = "task.update";
 
-/// The tasks that `task.create` made: each exists because its outcome does.
+/// The tasks: each exists because an outcome of `task.create` does, and is what its latest `task.update` left.
 pub async fn project(transaction: &mut PgConnection, outcomes: &[Outcome<'_>], parked: &mut Reasons) -> Result<(), sqlx::Error> {
-    for outcome in outcomes.iter().filter(|outcome| outcome.succeeded.tool == TOOL) {
-        let (input, output) = match outcome.parts::<TaskCreateInput, TaskCreateOutput>() {
-            Ok(parts) => parts,
-            Err(reason) => {
-                parked.add(outcome.at, reason);
-                continue;
-            }
-        };
-        let statement = sqlx::query(
-            "insert into task (tenant_id, task_id, call_id, title, description, assignee, due, labels, created_at, position)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict do nothing",
-        )
-        .bind(outcome.at.tenant_id.0)
-        .bind(output.task_id)
-        .bind(outcome.at.row.aggregate_id)
-        .bind(input.title)
-        .bind(input.description)
-        .bind(input.assignee)
-        .bind(input.due)
-        .bind(input.labels.unwrap_or_default())
-        .bind(outcome.at.occurred_at())
-        .bind(outcome.position());
-        guarded(transaction, outcome.at, parked, statement).await?;
+    // In order: a change may follow what it changes within one batch.
+    for outcome in outcomes {
+        match outcome.succeeded.tool.as_str() {
+            CREATE => create(transaction, outcome, parked).await?,
+            UPDATE => update(transaction, outcome, parked).await?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+async fn create(transaction: &mut PgConnection, outcome: &Outcome<'_>, parked: &mut Reasons) -> Result<(), sqlx::Error> {
+    let (input, output) = match outcome.parts::<TaskCreateInput, TaskCreateOutput>() {
+        Ok(parts) => parts,
+        Err(reason) => {
+            parked.add(outcome.at, reason);
+            return Ok(());
+        }
+    };
+    let statement = sqlx::query(
+        "insert into task (tenant_id, task_id, call_id, title, description, assignee, due, labels, created_at, position)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict do nothing",
+    )
+    .bind(outcome.at.tenant_id.0)
+    .bind(output.task_id)
+    .bind(outcome.at.row.aggregate_id)
+    .bind(input.title)
+    .bind(input.description)
+    .bind(input.assignee)
+    .bind(input.due)
+    .bind(input.labels.unwrap_or_default())
+    .bind(outcome.at.occurred_at())
+    .bind(outcome.position());
+    guarded(transaction, outcome.at, parked, statement).await?;
+    Ok(())
+}
+
+/// The outcome applies to the version that it was decided against. Calls wait for each other, so there is no other; one that
+/// somebody else appended to the log changes nothing and is set aside.
+async fn update(transaction: &mut PgConnection, outcome: &Outcome<'_>, parked: &mut Reasons) -> Result<(), sqlx::Error> {
+    let (input, output) = match outcome.parts::<TaskUpdateInput, TaskUpdateOutput>() {
+        Ok(parts) => parts,
+        Err(reason) => {
+            parked.add(outcome.at, reason);
+            return Ok(());
+        }
+    };
+    let statement = sqlx::query(
+        "with changed as (
+             update task set title = $3, description = $4, assignee = $5, due = $6, labels = $7, status = $8, version = $9,
+                 updated_at = $10, updated_position = $11
+             where tenant_id = $1 and task_id = $2 and version = $9 - 1
+             returning tenant_id, task_id, status, version
+         )
+         insert into task_change (tenant_id, task_id, version, call_id, previous_status, status, comment, changed_at, position)
+         select tenant_id, task_id, version, $12, $13, status, $14, $10, $11 from changed",
+    )
+    .bind(outcome.at.tenant_id.0)
+    .bind(output.task_id)
+    .bind(output.task.title)
+    .bind(output.task.description)
+    .bind(output.task.assignee)
+    .bind(output.task.due)
+    .bind(output.task.labels)
+    .bind(output.task.status.as_str())
+    .bind(i32::try_from(output.task.version).unwrap_or(i32::MAX))
+    .bind(outcome.at.occurred_at())
+    .bind(outcome.position())
+    .bind(outcome.at.row.aggregate_id)
+    .bind(output.previous_status.as_str())
+    .bind(input.comment);
+    if guarded(transaction, outcome.at, parked, statement).await? == Some(0) {
+        parked.add(outcome.at, format!("the task is not at the version before {}", output.task.version));
     }
     Ok(())
 }

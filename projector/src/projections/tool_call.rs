@@ -81,11 +81,12 @@ async fn insert(transaction: &mut PgConnection, new: &[&Change<'_>]) -> Result<(
     }
     sqlx::query(
         "insert into tool_call (tenant_id, call_id, tool, lane, status, session_id, principal, arguments, options, result, error,
-             attempts, requested_at, finished_at, requested_position, position)
-         select a, b, c, d, e, f, g, h::json, i::json, j::json, k::json, l, m, n, o, p
+             attempts, requested_at, finished_at, requested_position, position, cached, stale)
+         select a, b, c, d, e, f, g, h::json, i::json, j::json, k::json, l, m, n, o, p, q, r
          from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-             $10::text[], $11::text[], $12::int[], $13::timestamptz[], $14::timestamptz[], $15::bigint[], $16::bigint[])
-             as n (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)
+             $10::text[], $11::text[], $12::int[], $13::timestamptz[], $14::timestamptz[], $15::bigint[], $16::bigint[],
+             $17::bool[], $18::bool[])
+             as n (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r)
          on conflict do nothing",
     )
     .bind(column!(requests, |(change, _)| change.first.tenant_id.0))
@@ -104,6 +105,8 @@ async fn insert(transaction: &mut PgConnection, new: &[&Change<'_>]) -> Result<(
     .bind(column!(requests, |(change, _)| change.finished_at))
     .bind(column!(requests, |(change, _)| signed(change.first.row.position)))
     .bind(column!(requests, |(change, _)| signed(change.position)))
+    .bind(column!(requests, |(change, _)| change.call.cached))
+    .bind(column!(requests, |(change, _)| change.call.stale))
     .execute(transaction)
     .await?;
     Ok(())
@@ -116,9 +119,10 @@ async fn update(transaction: &mut PgConnection, known: &[&Change<'_>]) -> Result
     sqlx::query(
         "update tool_call t
          set status = n.status, result = n.result::json, error = n.error::json, attempts = greatest(t.attempts, n.attempts),
-             finished_at = n.finished_at, position = n.position
-         from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::int[], $7::timestamptz[], $8::bigint[])
-             as n (tenant_id, call_id, status, result, error, attempts, finished_at, position)
+             finished_at = n.finished_at, position = n.position, cached = n.cached, stale = n.stale
+         from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::int[], $7::timestamptz[], $8::bigint[],
+             $9::bool[], $10::bool[])
+             as n (tenant_id, call_id, status, result, error, attempts, finished_at, position, cached, stale)
          where t.tenant_id = n.tenant_id and t.call_id = n.call_id and t.position < n.position and t.finished_at is null",
     )
     .bind(column!(known, |change| change.first.tenant_id.0))
@@ -129,6 +133,8 @@ async fn update(transaction: &mut PgConnection, known: &[&Change<'_>]) -> Result
     .bind(column!(known, |change| attempts(change)))
     .bind(column!(known, |change| change.finished_at))
     .bind(column!(known, |change| signed(change.position)))
+    .bind(column!(known, |change| change.call.cached))
+    .bind(column!(known, |change| change.call.stale))
     .execute(transaction)
     .await?;
     Ok(())

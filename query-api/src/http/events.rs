@@ -28,9 +28,10 @@ pub(crate) struct Parameters {
 
 /// The tenant's events, live and from any position (SSE)
 ///
-/// Frames carry `id: <position>`, `event: <event type>` and a CloudEvent as `data`. `event: reset` says that the position asked
+/// Frames carry `id: <position>`, `event: <event type>` and a CloudEvent as `data`; a first one without data has only the
+/// position that the stream begins after. `event: reset` says that the position asked
 /// for lies beyond the newest, from which the stream goes on; `event: unauthorized` that the token no longer counts or no longer
-/// allows it.
+/// allows it. `/asyncapi.json` describes every event.
 #[utoipa::path(
     get,
     path = "/v1/events",
@@ -62,9 +63,9 @@ pub(crate) async fn subscribe_events(
     let newest = positions::newest(&mut tx).await?;
     tx.end().await.map_err(Error::from)?;
     let (position, resume) = match asked {
-        None => (newest, Resume::Exact),
+        None => (newest, Resume::After(newest)),
         Some(asked) if asked > newest => (newest, Resume::Reset(newest)),
-        Some(asked) => (asked, Resume::Exact),
+        Some(asked) => (asked, Resume::After(asked)),
     };
     let client = Client::after(&state, principal.tenant_id, filter, position);
     Ok(frames(&state, principal, place, client, resume))

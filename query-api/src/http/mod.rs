@@ -11,6 +11,10 @@ mod tasks;
 mod tool_calls;
 mod tools;
 
+use toolgate_events::{
+    CallView,
+    description::{Schemas, schemas_of},
+};
 use toolgate_security::{FieldError, ProblemDocument};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -30,6 +34,11 @@ pub fn router(state: State) -> OpenApiRouter {
 /// The description of this API.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     endpoints().into_openapi()
+}
+
+/// What the description refers to.
+pub fn schemas() -> Schemas {
+    schemas_of::<CallView>()
 }
 
 fn endpoints() -> OpenApiRouter<State> {

@@ -1,20 +1,20 @@
 use axum::{Json, extract};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use toolgate_events::serde_text;
+use serde_json::json;
+use toolgate_events::{serde_text, task::TaskStatus};
 use toolgate_security::{Accepts, Authenticated, Problem, Query, TenantTx, media};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
-    page::{Page, limit},
+    page::{Page, check_text, limit},
     refusals::Refusals,
 };
 use crate::{
     Error, State,
     cursor::Scope,
-    queries::tasks::{self, TaskRow},
+    queries::tasks::{self, TaskFilter, TaskRow},
 };
 
 /// A task that tools made.
@@ -32,18 +32,52 @@ pub(crate) struct Task {
     #[schema(required)]
     due: Option<DateTime<Utc>>,
     labels: Vec<String>,
+    #[schema(value_type = TaskStatusSchema)]
     status: String,
+    /// 1 when it was created, and one more with every change.
+    version: i32,
     #[serde(with = "serde_text::timestamp")]
     created_at: DateTime<Utc>,
+    #[serde(with = "serde_text::timestamp")]
+    updated_at: DateTime<Utc>,
+    /// Where it was created: its place in the list.
     #[serde(with = "serde_text::u64_string")]
     #[schema(value_type = String)]
     position: u64,
+    /// Where it was changed last.
+    #[serde(with = "serde_text::u64_string")]
+    #[schema(value_type = String)]
+    updated_position: u64,
+}
+
+#[expect(dead_code, reason = "only its schema is used")]
+#[derive(ToSchema)]
+#[schema(as = TaskStatus, rename_all = "snake_case")]
+enum TaskStatusSchema {
+    Open,
+    InProgress,
+    Blocked,
+    Done,
+    Cancelled,
 }
 
 impl From<TaskRow> for Task {
     fn from(row: TaskRow) -> Self {
-        let TaskRow { task_id, call_id, title, description, assignee, due, labels, status, created_at, position } = row;
-        Self { task_id, call_id, title, description, assignee, due, labels, status, created_at, position }
+        Self {
+            task_id: row.task_id,
+            call_id: row.call_id,
+            title: row.title,
+            description: row.description,
+            assignee: row.assignee,
+            due: row.due,
+            labels: row.labels,
+            status: row.status,
+            version: row.version,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            position: row.position,
+            updated_position: row.updated_position,
+        }
     }
 }
 
@@ -51,13 +85,18 @@ impl From<TaskRow> for Task {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Parameters {
+    #[param(value_type = Option<TaskStatusSchema>)]
+    status: Option<TaskStatus>,
+    assignee: Option<String>,
+    /// One that the task has.
+    label: Option<String>,
     #[param(minimum = 1, maximum = 500, default = 50)]
     limit: Option<u32>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the page before, with the same filters.
     cursor: Option<String>,
 }
 
-/// The tenant's tasks, newest first
+/// The tenant's tasks, newest first; changing one leaves it where it is
 #[utoipa::path(
     get,
     path = "/v1/tasks",
@@ -75,12 +114,15 @@ pub(crate) async fn list_tasks(
     state.guard.authorize(&principal, "tool_call:read")?;
     accepts?;
     let Query(parameters) = parameters?;
+    check_text([("assignee", parameters.assignee.as_deref()), ("label", parameters.label.as_deref())])?;
     let limit = limit(parameters.limit)?;
-    let scope = Scope { tenant: principal.tenant_id, list: "tasks", filters: &Value::Null };
+    let filters = json!([parameters.status, parameters.assignee, parameters.label]);
+    let scope = Scope { tenant: principal.tenant_id, list: "tasks", filters: &filters };
     let before = parameters.cursor.map_or(Ok(u64::MAX), |cursor| state.cursors.open(&scope, &cursor))?;
+    let filter = TaskFilter { status: parameters.status, assignee: parameters.assignee, label: parameters.label };
 
     let mut tx = TenantTx::begin(&state.pool, principal.tenant_id).await.map_err(Error::from)?;
-    let rows = tasks::page(&mut tx, before, limit + 1).await?;
+    let rows = tasks::page(&mut tx, &filter, before, limit + 1).await?;
     tx.end().await.map_err(Error::from)?;
     Ok(Json(Page::cut(rows, limit, Task::from, |last| state.cursors.seal(&scope, last.position))))
 }

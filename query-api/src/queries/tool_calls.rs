@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::{bigint, unsigned};
 use crate::Error;
 
-const SELECT: &str = "select call_id, tool, status, session_id, result, error, attempts, requested_at, finished_at, \
-     requested_position, position from tool_call";
+const SELECT: &str = "select call_id, tool, status, session_id, result, error, cached, stale, attempts, requested_at, \
+     finished_at, requested_position, position from tool_call";
 
 /// Which calls; the default is all.
 #[derive(Clone, Debug, Default)]
@@ -53,15 +53,17 @@ pub(crate) async fn page(tx: &mut TenantTx, filter: &CallFilter, before: u64, li
 fn listed_call(row: &PgRow) -> Result<ListedCall, sqlx::Error> {
     let call_id = CallId(row.try_get::<Uuid, _>("call_id")?);
     let attempts: i32 = row.try_get("attempts")?;
+    let result = row.try_get::<Option<Json<Value>>, _>("result")?.map(|Json(result)| result);
+    let (cached, stale): (bool, bool) = (row.try_get("cached")?, row.try_get("stale")?);
     let view = CallView {
         call_id,
         tool: row.try_get("tool")?,
         status: status(row.try_get("status")?)?,
         session_id: row.try_get("session_id")?,
-        result: row.try_get::<Option<Json<Value>>, _>("result")?.map(|Json(result)| result),
+        cached: result.is_some().then_some(cached),
+        stale: stale.then_some(true),
+        result,
         error: row.try_get::<Option<Json<CallError>>, _>("error")?.map(|Json(error)| error),
-        // No event tells whether a result came from a cache.
-        cached: None,
         attempts: attempts.unsigned_abs(),
         requested_at: row.try_get("requested_at")?,
         finished_at: row.try_get("finished_at")?,

@@ -35,12 +35,15 @@ pub(crate) struct CloudEvent<'a> {
     aggregatesequence: u64,
     correlationid: Uuid,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     causationid: Option<Uuid>,
     actor: &'a str,
     dataversion: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     sessionid: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     traceparent: Option<&'a str>,
     #[schema(value_type = Object)]
     data: &'a Value,

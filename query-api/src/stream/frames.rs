@@ -22,8 +22,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// What precedes the events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resume {
-    /// The position asked for, or now.
-    Exact,
+    /// After this position, which was asked for or is the newest. A client that is cut off before its first event comes back to it.
+    After(u64),
     /// The position asked for cannot be served: the stream goes on from this one.
     Reset(u64),
 }
@@ -88,12 +88,14 @@ impl Streaming {
     async fn next(&mut self) -> Option<Event> {
         match self.stage {
             Stage::Greeting(resume) => {
-                self.stage = match resume {
-                    Resume::Exact => Stage::Running,
-                    Resume::Reset(newest) => Stage::Resetting(newest),
-                };
                 // The first byte goes out before the first event is known.
-                Some(Event::default().retry(RETRY).comment("toolgate"))
+                let greeting = Event::default().retry(RETRY).comment("toolgate");
+                let (stage, greeting) = match resume {
+                    Resume::After(position) => (Stage::Running, greeting.id(position.to_string())),
+                    Resume::Reset(newest) => (Stage::Resetting(newest), greeting),
+                };
+                self.stage = stage;
+                Some(greeting)
             }
             Stage::Resetting(newest) => {
                 self.stage = Stage::Running;

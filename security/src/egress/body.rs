@@ -1,5 +1,10 @@
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use tokio::time::timeout;
 
 use super::{EgressError, client_error};
@@ -9,8 +14,7 @@ use super::{EgressError, client_error};
 pub(super) async fn read(mut response: reqwest::Response, limit: usize, idle: Duration) -> Result<(Vec<u8>, bool), EgressError> {
     let mut body = Vec::new();
     loop {
-        let chunk = timeout(idle, response.chunk()).await.map_err(|_| EgressError::Timeout)?;
-        let Some(chunk) = chunk.map_err(|error| client_error(&error))? else { return Ok((body, false)) };
+        let Some(chunk) = next(&mut response, idle).await? else { return Ok((body, false)) };
         let room = limit - body.len();
         if chunk.len() > room {
             body.extend_from_slice(&chunk[..room]);
@@ -18,4 +22,22 @@ pub(super) async fn read(mut response: reqwest::Response, limit: usize, idle: Du
         }
         body.extend_from_slice(&chunk);
     }
+}
+
+/// A decompressed body piece by piece, to its end or its first error.
+pub(super) fn pieces(response: reqwest::Response, idle: Duration) -> BoxStream<'static, Result<Bytes, EgressError>> {
+    stream::unfold(Some(response), move |response| async move {
+        let mut response = response?;
+        match next(&mut response, idle).await {
+            Ok(Some(piece)) => Some((Ok(piece), Some(response))),
+            Ok(None) => None,
+            Err(error) => Some((Err(error), None)),
+        }
+    })
+    .boxed()
+}
+
+async fn next(response: &mut reqwest::Response, idle: Duration) -> Result<Option<Bytes>, EgressError> {
+    let chunk = timeout(idle, response.chunk()).await.map_err(|_| EgressError::Timeout)?;
+    chunk.map_err(|error| client_error(&error))
 }

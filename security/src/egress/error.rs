@@ -10,6 +10,9 @@ pub enum EgressError {
     Connect,
     #[error("the answer took too long")]
     Timeout,
+    /// The request was sent; what could not be reached is where its answer leads.
+    #[error("the place that the answer leads to cannot be reached")]
+    RedirectUnreachable,
     #[error("the answer's headers are larger than the limit")]
     HeadersTooLarge,
     #[error("the answer was redirected too often")]

@@ -14,12 +14,18 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::{error::Error as _, fmt, sync::Arc, time::Duration};
+use std::{
+    error::Error as _,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use http::{HeaderMap, Method, StatusCode};
 use tokio::time::timeout;
-use url::Host;
+use url::{Host, Url};
 
 pub use address::Networks;
 pub use allow::AllowList;
@@ -82,6 +88,14 @@ pub struct EgressResponse {
     pub truncated: bool,
 }
 
+/// What came back, with a body that is still coming.
+pub struct EgressStream {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    /// Decompressed.
+    pub body: BoxStream<'static, Result<Bytes, EgressError>>,
+}
+
 /// The client that all adapters share.
 #[derive(Clone)]
 pub struct Egress {
@@ -108,44 +122,84 @@ impl Egress {
         Ok(Self { allow, networks, limits, violations, client })
     }
 
+    /// The same for somebody who gives up at `deadline`: what is not answered by then is [`EgressError::Timeout`].
+    #[must_use]
+    pub fn until(&self, deadline: Instant) -> Self {
+        let total = self.limits.total.min(deadline.saturating_duration_since(Instant::now()));
+        Self { limits: EgressLimits { total, ..self.limits }, ..self.clone() }
+    }
+
     /// Sends a request of `tool` and reads the answer.
     ///
     /// # Errors
     /// [`EgressError`]. A refusal is counted in `violations_total`.
     pub async fn send(&self, tool: &'static str, request: EgressRequest) -> Result<EgressResponse, EgressError> {
-        let answer = timeout(self.limits.total, self.follow(request)).await.unwrap_or(Err(EgressError::Timeout));
-        if let Err(EgressError::Blocked(rule)) = &answer {
-            self.violations.count("egress_blocked", Some(tool));
-            tracing::info!(tool, rule = rule.name(), "an outbound request was refused");
-        }
+        let answer = timeout(self.limits.total, self.read(request)).await.unwrap_or(Err(EgressError::Timeout));
+        self.count(tool, answer.as_ref().err());
         answer
     }
 
-    async fn follow(&self, request: EgressRequest) -> Result<EgressResponse, EgressError> {
+    /// Whether a request to `url` could be sent, as far as that can be said before its name is resolved.
+    ///
+    /// # Errors
+    /// The rule that forbids it.
+    pub fn check(&self, url: &str) -> Result<(), Rule> {
+        self.judge(&target::parse(url)?).map(drop)
+    }
+
+    /// Sends a request of `tool` and hands the answer's body on as it comes: `total` ends with the headers, `idle` holds between
+    /// two pieces, and how much of the body is taken is the caller's to bound.
+    ///
+    /// # Errors
+    /// [`EgressError`]. A refusal is counted in `violations_total`.
+    pub async fn open(&self, tool: &'static str, request: EgressRequest) -> Result<EgressStream, EgressError> {
+        let opened = timeout(self.limits.total, self.follow(request)).await.unwrap_or(Err(EgressError::Timeout));
+        self.count(tool, opened.as_ref().err());
+        let response = opened?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        Ok(EgressStream { status, headers, body: body::pieces(response, self.limits.idle) })
+    }
+
+    fn count(&self, tool: &'static str, error: Option<&EgressError>) {
+        if let Some(EgressError::Blocked(rule)) = error {
+            self.violations.count("egress_blocked", Some(tool));
+            tracing::info!(tool, rule = rule.name(), "an outbound request was refused");
+        }
+    }
+
+    async fn read(&self, request: EgressRequest) -> Result<EgressResponse, EgressError> {
+        let response = self.follow(request).await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let (body, truncated) = body::read(response, self.limits.body_bytes, self.limits.idle).await?;
+        Ok(EgressResponse { status, headers, body, truncated })
+    }
+
+    /// The answer at the end of all redirects.
+    async fn follow(&self, request: EgressRequest) -> Result<reqwest::Response, EgressError> {
         headers::check(&request.headers)?;
         let url = target::parse(&request.url)?;
         let mut hop = Hop { method: request.method, url, headers: request.headers, body: request.body };
-        for _ in 0..=MAX_REDIRECTS {
-            let response = self.judge(&hop)?.execute(hop.to_request()).await.map_err(|error| client_error(&error))?;
+        for number in 0..=MAX_REDIRECTS {
+            let sent = self.judge(&hop.url)?.execute(hop.to_request()).await.map_err(|error| client_error(&error));
+            let response = sent.map_err(|error| match error {
+                EgressError::Connect | EgressError::Unresolvable if number > 0 => EgressError::RedirectUnreachable,
+                error => error,
+            })?;
             if headers::size(response.headers()) > self.limits.header_bytes {
                 return Err(EgressError::HeadersTooLarge);
             }
-            let (status, headers) = (response.status(), response.headers().clone());
-            match hop.next(status, &headers)? {
+            match hop.next(response.status(), response.headers())? {
                 Some(next) => hop = next,
-                None => {
-                    let (body, truncated) = body::read(response, self.limits.body_bytes, self.limits.idle).await?;
-                    return Ok(EgressResponse { status, headers, body, truncated });
-                }
+                None => return Ok(response),
             }
         }
         Err(EgressError::TooManyRedirects)
     }
 
     /// Everything that can be said before a name is resolved. An address in the URL is never resolved, so it is judged here.
-    fn judge(&self, hop: &Hop) -> Result<&reqwest::Client, Rule> {
-        let client = self.client.as_ref().filter(|_| self.allow.allows(&hop.url)).ok_or(Rule::AllowList)?;
-        let is_reachable = match hop.url.host() {
+    fn judge(&self, url: &Url) -> Result<&reqwest::Client, Rule> {
+        let client = self.client.as_ref().filter(|_| self.allow.allows(url)).ok_or(Rule::AllowList)?;
+        let is_reachable = match url.host() {
             Some(Host::Ipv4(address)) => self.networks.permits(address.into()),
             Some(Host::Ipv6(address)) => self.networks.permits(address.into()),
             Some(Host::Domain(_)) => true,
@@ -193,12 +247,19 @@ fn client_error(error: &reqwest::Error) -> EgressError {
         }
         source = cause.source();
     }
-    if error.is_timeout() {
-        EgressError::Timeout
-    } else if error.is_connect() {
+    // Connecting has a timeout of its own, and nothing has been sent by then.
+    if error.is_connect() {
         EgressError::Connect
+    } else if error.is_timeout() {
+        EgressError::Timeout
     } else {
         EgressError::Protocol
+    }
+}
+
+impl fmt::Debug for EgressStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EgressStream").field("status", &self.status).finish_non_exhaustive()
     }
 }
 

@@ -302,7 +302,40 @@ async fn nobody_keeps_a_request_waiting() {
     let egress = Egress::new(allow, Networks::default(), limits, Arc::new(Silent), Violations::default()).unwrap();
     let answer =
         timeout(long / 2, egress.send("test.tool", get("https://a.example/"))).await.expect("the shorter limit was to end it");
-    assert_eq!(answer.unwrap_err(), EgressError::Timeout);
+    // Nothing was sent, and whoever might send it again must know.
+    assert_eq!(answer.unwrap_err(), EgressError::Connect);
+}
+
+#[tokio::test]
+async fn a_caller_may_shorten_the_time_and_not_lengthen_it() {
+    let address = server_of_answers().await;
+    let (short, long) = (Duration::from_millis(100), Duration::from_secs(60));
+    let stuck = format!("http://{address}/stuck/0");
+    for (total, deadline) in [(long, short), (short, long), (long, Duration::ZERO)] {
+        let limits = EgressLimits { idle: long, total, ..EgressLimits::default() };
+        let egress = egress(&[&address], &["127.0.0.1/32"], Names::of(&[]), limits).until(Instant::now() + deadline);
+        let answer = timeout(long / 2, egress.send("test.tool", get(&stuck))).await.expect("the shorter time was to end it");
+        assert_eq!(answer.unwrap_err(), EgressError::Timeout);
+    }
+}
+
+#[tokio::test]
+async fn who_cannot_be_reached_is_told_from_whom_the_answer_leads_to() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let leading = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = leading.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = leading.accept().await {
+            let _head = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 1024]).await;
+            let answer = format!("HTTP/1.1 302 Found\r\nLocation: http://{closed}/\r\nContent-Length: 0\r\n\r\n");
+            drop(tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await);
+        }
+    });
+    let allowed = [closed.to_string(), address.to_string()];
+    let egress = egress(&[&allowed[0], &allowed[1]], &["127.0.0.1/32"], Names::of(&[]), EgressLimits::default());
+    for (asked, expected) in [(closed, EgressError::Connect), (address, EgressError::RedirectUnreachable)] {
+        assert_eq!(egress.send("test.tool", get(format!("http://{asked}/"))).await.unwrap_err(), expected);
+    }
 }
 
 #[tokio::test]

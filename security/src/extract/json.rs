@@ -21,11 +21,29 @@ const DISCARDS_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug)]
 pub struct StrictJson<T>(pub T);
 
+/// A JSON body as it was sent, for whoever checks a signature over it. Nobody has read it yet.
+#[derive(Clone, Debug)]
+pub struct JsonBytes(pub Bytes);
+
 impl<S, T> FromRequest<S> for StrictJson<T>
 where
     S: Sync,
     Guard: FromRef<S>,
     T: DeserializeOwned,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let JsonBytes(body) = JsonBytes::from_request(request, state).await?;
+        let document = strict::parse(&body).map_err(|error| Problem::invalid_all(vec![error]))?;
+        value::read(document).map(Self).map_err(|error| Problem::invalid_all(vec![error]))
+    }
+}
+
+impl<S> FromRequest<S> for JsonBytes
+where
+    S: Sync,
+    Guard: FromRef<S>,
 {
     type Rejection = Problem;
 
@@ -40,9 +58,7 @@ where
             }
             return Err(too_large(limit));
         }
-        let body = read(request.into_body(), limit, body_timeout).await?;
-        let document = strict::parse(&body).map_err(|error| Problem::invalid_all(vec![error]))?;
-        value::read(document).map(Self).map_err(|error| Problem::invalid_all(vec![error]))
+        read(request.into_body(), limit, body_timeout).await.map(Self)
     }
 }
 

@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use toolgate_security::OWN_ROUTES;
 
-use self::table::{Furniture, ROUTES, Route};
+use self::table::{Furniture, ROUTES, Route, Sight};
 use crate::app::{Answer, Client, Tenant, TestApp, Token, send, wait_until};
 
 const VERBS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"];
@@ -95,6 +95,7 @@ fn callers(app: &TestApp, owner: &Client) -> Vec<Caller> {
 /// The status that the table gives, for a verb that the route has.
 fn expected(route: &Route, caller: &Caller) -> u16 {
     match caller {
+        _ if route.sight == Sight::Signed => route.allowed,
         Caller::Nobody | Caller::Refused(..) => 401,
         Caller::UnknownRole(_) => 403,
         Caller::Role(role, _) if !route.roles.contains(role) => 403,

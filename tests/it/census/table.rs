@@ -38,6 +38,8 @@ pub enum Sight {
     Nobodys,
     /// A call of the stranger's own.
     Own,
+    /// Nothing: only messages that are signed are taken, and no token opens it. Where no secret is set up, nothing is there.
+    Signed,
 }
 
 const ALL: &[&str] = &["agent", "viewer", "auditor", "admin"];
@@ -54,7 +56,7 @@ const fn request(path: &'static str) -> Route {
     Route { verb: "POST", path, permission, roles: CALLERS, allowed: 202, stranger: 202, body: Some(task), sight: Sight::Own }
 }
 
-pub const ROUTES: [Route; 14] = [
+pub const ROUTES: &[Route] = &[
     request("/v1/tool-calls"),
     request("/tool-call"),
     // The owner's call has its outcome.
@@ -67,6 +69,16 @@ pub const ROUTES: [Route; 14] = [
         stranger: 404,
         body: None,
         sight: Sight::One,
+    },
+    Route {
+        verb: "POST",
+        path: "/v1/webhooks/basehub",
+        permission: "",
+        roles: ALL,
+        allowed: 404,
+        stranger: 404,
+        body: None,
+        sight: Sight::Signed,
     },
     get("/v1/tool-calls", "tool_call:read", ALL, Sight::List),
     get("/v1/tool-calls/{call_id}", "tool_call:read", ALL, Sight::One),
@@ -91,11 +103,14 @@ pub struct Furniture {
 
 impl Furniture {
     pub async fn make(client: &Client) -> Self {
-        client.result_of("task.create", json!({"title": "secret"})).await;
+        let task = client.result_of("task.create", json!({"title": "secret"})).await;
+        client.result_of("task.update", json!({"task_id": task["task_id"], "comment": "secret"})).await;
         client.result_of("knowledge.upsert", json!({"document_id": "d", "title": "secret", "content": "secret"})).await;
         client.result_of("template.upsert", json!({"template_id": "t", "markdown": "secret"})).await;
         let arguments = json!({"title": "secret", "markdown": "secret", "format": "html"});
         let rendered = client.result_of("document.render", arguments).await;
+        let items = json!([{"id": "secret", "vector": [1], "text": "secret"}]);
+        client.result_of("vector.upsert", json!({"collection": "secret", "items": items})).await;
         let calls = client.get("/v1/tool-calls").await.json();
         Self {
             call: calls["items"][0]["call_id"].as_str().unwrap().to_owned(),

@@ -8,3 +8,4 @@ mod health;
 mod tasks;
 mod tool_calls;
 mod tools;
+pub mod webhooks;

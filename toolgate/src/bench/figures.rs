@@ -50,6 +50,9 @@ pub const DEFINITIONS: &[Definition] = definitions![
     "road.p95_ms", "  p95", "ms", None;
     "road.p99_ms", "  p99", "ms", None;
     "road.rate", "  the fixed rate", "calls/s", None;
+    "cached_call_p50", "a synchronous call answered from the cache, p50", "ms", None;
+    "cached_call_p95", "  p95", "ms", Some(Target::Below(20.0));
+    "cached_call_p99", "  p99", "ms", None;
     "sse.first_byte_p95_ms", "first SSE byte under that load, p95", "ms", Some(Target::Below(50.0));
     "sse.first_event_p95_ms", "  first event, p95", "ms", None;
     "lag.visible_p50_ms", "from the answer until a query shows it, p50", "ms", None;

@@ -20,10 +20,14 @@ use super::{
 
 /// The fixed rate of the open loop, as a share of what the slower of ours and the floor can carry.
 const SHARE: f64 = 0.6;
+/// Calls per second that are answered from the cache.
+const CACHED_RATE: f64 = 100.0;
+/// Connections that make them.
+const CACHED_CALLERS: usize = 16;
 /// Events that the projector at least has to catch up with.
 const BACKLOG: u64 = 30_000;
 /// Steps that [`Run::measure`] shows.
-pub const STEPS: u64 = 11;
+pub const STEPS: u64 = 12;
 
 /// What one run works with.
 #[derive(Debug)]
@@ -40,7 +44,8 @@ impl Run<'_> {
     pub async fn measure(mut self) -> Result<(), Error> {
         self.intake().await?;
         self.catch_up().await?;
-        self.whole_road().await
+        self.whole_road().await?;
+        self.cached().await
     }
 
     fn measured(&self) -> Duration {
@@ -134,6 +139,22 @@ impl Run<'_> {
         let watched = road.watch(&mut road.callers(self.options.connections), rate, self.measured()).await;
         self.stage.stop_roles(roles).await?;
         Ok(watched)
+    }
+
+    /// Every role running; the outcomes are on the disk, and only the tool's own work is spared.
+    async fn cached(&mut self) -> Result<(), Error> {
+        let roles = self.stage.start_roles().await?;
+        let address = &self.command_api.address;
+        for first in ToolCaller::many(1, address, Kind::Cached, &self.stage.tenants).iter_mut() {
+            for _ in 0..self.stage.tenants.len() {
+                // The first of a tenant is what the others are answered with.
+                drop(first.call().await);
+            }
+        }
+        let mut callers = ToolCaller::many(CACHED_CALLERS, address, Kind::Cached, &self.stage.tenants);
+        let timed = self.on_schedule("calls answered from the cache", &mut callers, CACHED_RATE).await;
+        self.figures.add_percentiles(["cached_call_p50", "cached_call_p95", "cached_call_p99"], &timed, None);
+        self.stage.stop_roles(roles).await
     }
 
     /// The floor of the whole road, in one piece or, when ours comes in between, in two.

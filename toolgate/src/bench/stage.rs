@@ -89,7 +89,7 @@ impl Stage {
         let key = self.clock.new_id().to_string();
         let headers: &[_] = match kind {
             Kind::Intake => &[("content-type", "application/json"), ("idempotency-key", key.as_str())],
-            Kind::Synchronous => &[("content-type", "application/json"), ("prefer", "wait=30")],
+            Kind::Synchronous | Kind::Cached => &[("content-type", "application/json"), ("prefer", "wait=30")],
         };
         let tenant = self.tenants.first().ok_or(Error::Token)?;
         let request = Outgoing::post("/v1/tool-calls", tenant, headers, kind.body());

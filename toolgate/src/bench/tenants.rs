@@ -89,6 +89,11 @@ impl Kind {
                 "session_id": format!("bench-{}", "0197b2a4-6f0e-7c11-9a54-1f2e3d4c5b6a/".repeat(3)),
                 "options": {"locale": "en", "timeout_ms": 10_000, "freshness_seconds": 0},
             }),
+            Self::Cached => json!({
+                "tool": "knowledge.search",
+                "arguments": {"query": format!("{} letter", TOPICS[0])},
+                "options": {"locale": "en", "freshness_seconds": 3_600},
+            }),
         };
         body.to_string().into()
     }

@@ -1,26 +1,19 @@
 //! `toolgate knowledge`.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use serde_json::json;
-use sha2::{Digest, Sha256};
-use toolgate_events::canonical::hex;
-use toolgate_store::Clock;
 use uuid::Uuid;
 
 use super::{Common, Error};
 use crate::{
     dev_issuer::{Claims, DevIssuer},
+    loader::{self, Options},
     services::Connections,
     settings::Profile,
 };
 
-const LOAD_EXAMPLE: &str = "Example:\n  toolgate knowledge load docs";
+const LOAD_EXAMPLE: &str = "Example:\n  toolgate knowledge load docs\n  toolgate knowledge load handbook faq.ndjson --locale id";
 
 /// Work with a tenant's knowledge base
 #[derive(Debug, Args)]
@@ -35,18 +28,32 @@ enum Command {
     Load(Load),
 }
 
-/// Load a folder of Markdown files into the knowledge base of the toolgate that is running
+/// Load Markdown and JSON lines into the knowledge base of the toolgate that is running
+///
+/// Loading again writes what has changed and goes on where an interrupted load was; what has disappeared from the files stays. Names
+/// what it cannot load, loads the rest, and then exits with 1.
 #[derive(Debug, Args)]
 #[command(after_help = LOAD_EXAMPLE)]
 struct Load {
-    /// Every .md file below it becomes a document named by its path; loading it again replaces what changed
-    folder: PathBuf,
+    /// Folders and files: a .md file is a document named by its path, with title, locale and source from its front matter; each line of
+    /// a .ndjson or .jsonl file holds the arguments of a knowledge.upsert. Links inside folders are not followed
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
     /// The tenant, a uuid or the word demo
     #[arg(long, default_value = "demo", value_parser = super::token::tenant)]
     tenant: Uuid,
-    /// The language of the documents (BCP 47)
+    /// The language of Markdown that does not say it (BCP 47)
     #[arg(long, default_value = "en")]
     locale: String,
+    /// Requests at the same time
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    concurrency: u16,
+    /// Where toolgate is, such as http://127.0.0.1:8080 [default: the one that runs in the data directory]
+    #[arg(long)]
+    url: Option<String>,
+    /// Call it with this token [default: a token of the development key]
+    #[arg(long, conflicts_with = "tenant")]
+    token: Option<String>,
     #[command(flatten)]
     common: Common,
 }
@@ -62,58 +69,17 @@ impl Knowledge {
 impl Load {
     async fn run(self) -> Result<(), Error> {
         let settings = self.common.settings(Profile::Server, vec![])?;
-        let url = Connections::running_url(&settings.data_dir)?;
-        let issuer = DevIssuer::load(&settings.data_dir)?;
-        let claims = Claims::lasting(&settings, "knowledge-loader", self.tenant, &["agent"], chrono::Duration::hours(1));
-        let token = issuer.mint(&claims)?;
-        let mut files = Vec::new();
-        markdown_files(&self.folder, &mut files).map_err(|source| Error::Folder { folder: self.folder.clone(), source })?;
-        files.sort();
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().map_err(Error::Http)?;
-        let load = Clock::system().new_id();
-        for file in &files {
-            let content = fs::read_to_string(file).map_err(|source| Error::Folder { folder: file.clone(), source })?;
-            let name = file.display().to_string();
-            // A key for this load alone: a text that comes back after another one must replace it again.
-            let key = format!("{load}:{}", hex(&Sha256::digest(&name)));
-            let arguments =
-                json!({"document_id": name, "title": title(&content, file), "content": content, "locale": self.locale});
-            let answer = http
-                .post(format!("{url}/v1/tool-calls"))
-                .bearer_auth(&token)
-                .header("idempotency-key", key)
-                .header("prefer", "wait=30")
-                .json(&json!({"tool": "knowledge.upsert", "arguments": arguments}))
-                .send()
-                .await
-                .map_err(Error::Http)?;
-            let (status, body) = (answer.status(), answer.text().await.map_err(Error::Http)?);
-            if !status.is_success() {
-                return Err(Error::Answer { name, body });
+        let url = self.url.map_or_else(|| Connections::running_url(&settings.data_dir), Ok)?;
+        let token = match self.token {
+            Some(token) => token,
+            None => {
+                let claims = Claims::lasting(&settings, "knowledge-loader", self.tenant, &["agent"], chrono::Duration::hours(24));
+                DevIssuer::load(&settings.data_dir)?.mint(&claims)?
             }
-            println!("{name}");
-        }
-        eprintln!("{} documents are in the knowledge base", files.len());
-        Ok(())
+        };
+        let options = Options { url, token, paths: self.paths, locale: self.locale, concurrency: usize::from(self.concurrency) };
+        let summary = loader::load(&options).await?;
+        eprintln!("{summary}");
+        if summary.failed > 0 { Err(loader::Error::Faults(summary.failed).into()) } else { Ok(()) }
     }
-}
-
-/// The first heading, or else the file's name.
-fn title(content: &str, file: &Path) -> String {
-    let heading = content.lines().find_map(|line| line.strip_prefix("# "));
-    let name = || file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    heading.map_or_else(name, |heading| heading.trim().to_owned())
-}
-
-fn markdown_files(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let path = entry.path();
-        if entry.file_type()?.is_dir() {
-            markdown_files(&path, found)?;
-        } else if path.extension().is_some_and(|extension| extension == "md") {
-            found.push(path);
-        }
-    }
-    Ok(())
 }

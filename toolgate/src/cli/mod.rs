@@ -16,6 +16,7 @@ use crate::{
 mod bench;
 mod command_api;
 mod knowledge;
+mod mcp;
 mod migrate;
 mod policy;
 mod projector;
@@ -50,6 +51,7 @@ enum Command {
     Tenant(tenant::Tenant),
     Bench(bench::Bench),
     Knowledge(knowledge::Knowledge),
+    Mcp(mcp::Mcp),
     Schema(schema::Schema),
     Policy(policy::PolicyCommand),
 }
@@ -81,6 +83,10 @@ enum Error {
     Bench(#[from] crate::bench::Error),
     #[error(transparent)]
     Revocations(#[from] toolgate_store::RevocationError),
+    #[error(transparent)]
+    Definitions(#[from] toolgate_store::DefinitionsError),
+    #[error("{0}")]
+    Mcp(String),
     #[error("cannot read the token: {0}")]
     Token(String),
     #[error("port {port} is in use by another process; choose another with --port")]
@@ -89,16 +95,20 @@ enum Error {
     Listen { address: std::net::SocketAddr, source: std::io::Error },
     #[error("cannot start: {0}")]
     Start(#[source] std::io::Error),
-    #[error("cannot read {folder}: {source}")]
+    #[error("cannot write {folder}: {source}")]
     Folder { folder: std::path::PathBuf, source: std::io::Error },
-    #[error("toolgate does not answer: {0}")]
-    Http(#[source] reqwest::Error),
-    #[error("{name} was refused: {body}")]
-    Answer { name: String, body: String },
+    #[error(transparent)]
+    Loader(#[from] crate::loader::Error),
     #[error("cannot describe the interface: {0}")]
     Describe(#[from] serde_json::Error),
     #[error("{0} differs from the code; run `cargo run -- schema` and commit what it writes")]
     Drift(std::path::PathBuf),
+    #[error(
+        "a published contract is broken:\n  {}\nTake the change back, or raise the contract's version in events/src/tools/ \
+         (docs/adr/0007-contract-versions.md)",
+        .0.join("\n  ")
+    )]
+    Contracts(Vec<String>),
     #[error(transparent)]
     Policy(#[from] toolgate_security::PolicyFileError),
     #[error("the policy does not allow it")]
@@ -140,6 +150,7 @@ async fn dispatch(command: Command) -> Result<(), Error> {
         Command::Tenant(tenant) => tenant.run().await,
         Command::Bench(bench) => bench.run().await,
         Command::Knowledge(knowledge) => knowledge.run().await,
+        Command::Mcp(mcp) => mcp.run().await,
         Command::Schema(schema) => schema.run(),
         Command::Policy(policy) => policy.run().await,
     }
@@ -159,6 +170,13 @@ impl Common {
         Ok(toolgate_store::RevocationLog::connect(connections.operator()).await?)
     }
 
+    /// What is known of the tools of MCP servers, at the same NATS server.
+    async fn definitions(&self) -> Result<toolgate_store::Definitions, Error> {
+        let settings = self.settings(Profile::Server, vec![])?;
+        let connections = services::Connections::for_role(&settings, toolgate_store::User::Operator, None)?;
+        Ok(toolgate_store::Definitions::connect(connections.operator()).await?)
+    }
+
     /// Runs one role until Ctrl-C or SIGTERM.
     async fn run_role(&self, role: roles::Role, flags: Flags) -> Result<(), Error> {
         let settings = self.settings(Profile::Server, flags)?;
@@ -175,7 +193,13 @@ impl Common {
 /// Sends log lines to stderr; `RUST_LOG` chooses which, else `filter` does.
 fn log(settings: &Settings, filter: &str) {
     secrets::learn_settings(Stderr::redactor(), settings);
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
+    let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
+    // It logs whole messages of MCP servers, unless it is kept from it.
+    if !std::env::var(EnvFilter::DEFAULT_ENV).is_ok_and(|chosen| chosen.contains("rmcp"))
+        && let Ok(silence) = "rmcp=off".parse()
+    {
+        filter = filter.add_directive(silence);
+    }
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Stderr);
     // It fails only when a subscriber is installed already, and then that one serves.
     drop(match settings.log_format {
@@ -232,6 +256,11 @@ mod tests {
             &["toolgate", "tenant"],
             &["toolgate", "tenant", "suspend"],
             &["toolgate", "tenant", "suspend", "--tenant", "nobody"],
+            &["toolgate", "mcp"],
+            &["toolgate", "mcp", "accept"],
+            &["toolgate", "mcp", "accept", "A"],
+            &["toolgate", "mcp", "accept", "a", "--hash", "01234567"],
+            &["toolgate", "mcp", "accept", "a", "t", "--hash", "x"],
             &["toolgate", "token", "--tenant", "demo", "--role", "agent", "--claim", "exp"],
             &["toolgate", "policy", "check"],
             &["toolgate", "policy", "check", "f", "--role", "agent"],

@@ -101,6 +101,8 @@ pub enum Error {
     #[error(transparent)]
     Revocations(#[from] toolgate_store::RevocationError),
     #[error(transparent)]
+    Definitions(#[from] toolgate_store::DefinitionsError),
+    #[error(transparent)]
     Query(#[from] toolgate_query_api::Error),
     #[error("no keys to check tokens with: set TOOLGATE_JWKS_URL or TOOLGATE_JWKS_FILE")]
     NoKeys,
@@ -112,6 +114,8 @@ pub enum Error {
     Ended(&'static str),
     #[error("tools cannot send requests to the outside: {0}")]
     Egress(String),
+    #[error("the setting `task_webhook_url` cannot be used: {0}")]
+    Webhook(toolgate_security::EgressRule),
     #[error("the demonstration tenant cannot be loaded: {0}")]
     Demo(String),
 }
@@ -133,7 +137,10 @@ pub async fn run_all(context: &Context, everything: Everything, shutdown: Cancel
     let mut entrance = Entrance::new(registry, violations)
         .with_limits(entrance_limits(&context.settings))
         .with_routes(toolgate_command_api::router(command_api.clone()))
+        .with_schemas(toolgate_command_api::schemas())
         .with_routes(toolgate_query_api::router(query_api.clone()))
+        .with_schemas(toolgate_query_api::schemas())
+        .with_asyncapi(toolgate_query_api::asyncapi())
         .with_readiness(command_readiness(command_api.clone()))
         .with_readiness(query_readiness(query_api.clone()));
     let trusts_itself = context.settings.trusts_dev_issuer();
@@ -206,6 +213,7 @@ pub async fn run_one(role: Role, context: &Context, shutdown: CancellationToken)
             let entrance = Entrance::new(registry, violations)
                 .with_limits(entrance_limits(settings))
                 .with_routes(toolgate_command_api::router(state.clone()))
+                .with_schemas(toolgate_command_api::schemas())
                 .with_readiness(command_readiness(state.clone()));
             let served = serve(settings, entrance, shutdown).await;
             state.close().await;
@@ -217,6 +225,8 @@ pub async fn run_one(role: Role, context: &Context, shutdown: CancellationToken)
             let entrance = Entrance::new(registry, violations)
                 .with_limits(entrance_limits(settings))
                 .with_routes(toolgate_query_api::router(state.clone()))
+                .with_schemas(toolgate_query_api::schemas())
+                .with_asyncapi(toolgate_query_api::asyncapi())
                 .with_readiness(query_readiness(state));
             serve(settings, entrance, shutdown).await
         }

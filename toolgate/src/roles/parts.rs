@@ -1,5 +1,8 @@
 use std::{
+    collections::BTreeMap,
+    num::NonZeroUsize,
     sync::{Arc, OnceLock},
+    thread,
     time::Duration,
 };
 
@@ -10,17 +13,25 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::sync::OnceCell;
+use tokio_util::task::AbortOnDropHandle;
 use toolgate_events::{Catalog, Lane, tools};
 use toolgate_projector::Projector;
 use toolgate_security::{
     Admission, AllowList, Egress, EgressLimits, Guard, Limiter, Networks, Policies, Policy, RateLimits, ReadPool, SystemResolver,
-    Violations,
+    Violations, WebhookSecret,
 };
-use toolgate_store::{Artifacts, Clock, Log};
-use toolgate_workers::Worker;
+use toolgate_store::{Artifacts, Clock, Discovered, Log};
+use toolgate_workers::{BaseHub, Mcp, McpOptions, McpServer, McpTransport, Pattern, ResultCache, Webhook, Worker};
 
 use super::{Context, Error, Role, access::Access, shared_counters::SharedCounters};
-use crate::{dev_issuer::DevIssuer, secrets};
+use crate::{
+    dev_issuer::DevIssuer,
+    secrets,
+    settings::{
+        Settings,
+        mcp::{self, McpServerSettings},
+    },
+};
 
 /// Connections a role keeps to the database at the most.
 const POOL_SIZE: u32 = 10;
@@ -29,6 +40,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// No statement of a reader runs longer, whoever has stopped waiting for it.
 const STATEMENT_TIMEOUT: &str = "15s";
 
+/// The longest that an MCP server may be silent: as long as a call of it may take.
+const MCP_PATIENCE: Duration = Duration::from_secs(300);
+
 /// What the roles are put together from.
 pub struct Parts<'a> {
     context: &'a Context,
@@ -36,6 +50,7 @@ pub struct Parts<'a> {
     violations: Violations,
     /// One for all roles of this process.
     catalog: Catalog,
+    discovered: OnceCell<(Discovered, AbortOnDropHandle<()>)>,
     clock: Clock,
     policies: OnceLock<Policies>,
     /// Shared by the APIs of this process.
@@ -50,6 +65,7 @@ impl<'a> Parts<'a> {
             dev_issuer,
             violations,
             catalog: Catalog::default(),
+            discovered: OnceCell::new(),
             clock,
             policies: OnceLock::new(),
             access: OnceCell::new(),
@@ -61,14 +77,27 @@ impl<'a> Parts<'a> {
         Ok(self.context.connections.open_log(role.user(), &self.context.settings).await?)
     }
 
+    /// Fills the catalog, and keeps it up to date for as long as this lives.
+    async fn discovered(&self, log: &Log) -> Result<Discovered, Error> {
+        let opening = async {
+            let discovered = Discovered::open(log, self.catalog.clone()).await?;
+            let following = AbortOnDropHandle::new(tokio::spawn(discovered.clone().follow()));
+            Ok::<_, Error>((discovered, following))
+        };
+        let (discovered, _) = self.discovered.get_or_try_init(|| opening).await?;
+        Ok(discovered.clone())
+    }
+
     pub async fn command_api(&self, registry: &mut Registry) -> Result<toolgate_command_api::State, Error> {
         let log = self.log(Role::CommandApi).await?;
+        self.discovered(&log).await?;
         let guard = self.guard(&log, registry).await?;
         let limits = toolgate_command_api::Limits {
             admission: self.admission(&log, guard.clone()),
             max_open_calls: self.context.settings.max_open_calls,
         };
-        Ok(toolgate_command_api::State::open(guard, limits, log, self.catalog.clone(), self.clock, registry).await?)
+        let state = toolgate_command_api::State::open(guard, limits, log, self.catalog.clone(), self.clock, registry).await?;
+        Ok(state.with_basehub_webhook(self.context.settings.basehub_webhook()))
     }
 
     fn admission(&self, log: &Log, guard: Guard) -> Admission {
@@ -88,6 +117,7 @@ impl<'a> Parts<'a> {
         let secret = settings.cursor_secret.clone().unwrap_or_else(|| self.clock.new_id().to_string().into());
         let options = toolgate_query_api::Options::new(secret, settings.max_connections);
         let log = self.log(Role::QueryApi).await?;
+        self.discovered(&log).await?;
         let artifacts = Artifacts::open(&log).await?;
         let pool = self.read_pool(true)?;
         let guard = self.guard(&log, registry).await?;
@@ -123,30 +153,90 @@ impl<'a> Parts<'a> {
     pub async fn worker(&self, registry: &mut Registry) -> Result<Worker, Error> {
         let settings = &self.context.settings;
         let log = self.log(Role::Worker).await?;
+        let (lanes, redactor) = (lanes(&settings.lanes)?, secrets::redactor(settings, &self.context.connections));
+        let discovered = self.discovered(&log).await?;
+        // Another worker keeps the servers when this one does not serve their lane.
+        let servers = if lanes.contains(&Lane::mcp()) { self.mcp_servers()? } else { Vec::new() };
+        let options = McpOptions {
+            refresh: Duration::from_secs(settings.mcp_refresh_seconds),
+            trust_first: settings.mcp_pin_first,
+            lane_concurrency: settings.lane_concurrency,
+        };
         let environment = toolgate_workers::Environment {
             artifacts: Artifacts::open(&log).await?,
+            results: ResultCache::open(&log, settings.result_cache_bytes).await?,
             log,
             catalog: self.catalog.clone(),
+            mcp: Mcp::start(servers, options, discovered.clone(), self.clock, &redactor, registry),
+            discovered,
             // A query that meets a dead connection is run again by the runtime.
             database: self.read_pool(false)?,
             egress: self.egress()?,
-            redactor: secrets::redactor(settings, &self.context.connections),
+            vector_max_components: settings.vector_max_components,
+            basehub: basehub(settings),
+            redactor,
             clock: self.clock,
         };
         let options = toolgate_workers::Options {
-            lanes: lanes(&settings.lanes)?,
+            lanes,
             lane_concurrency: settings.lane_concurrency,
+            lane_concurrency_by_lane: concurrency_by_lane(&settings.lane_concurrency_by_lane),
+            circuit_open: Duration::from_millis(settings.circuit_open_ms),
             ack_wait: Duration::from_millis(settings.ack_wait_ms),
+            webhook: self.webhook(&environment.egress)?,
         };
         Ok(Worker::open(environment, options, registry).await?)
     }
 
-    fn egress(&self) -> Result<Egress, Error> {
+    fn webhook(&self, egress: &Egress) -> Result<Option<Webhook>, Error> {
         let settings = &self.context.settings;
-        let allow = AllowList::parse(&settings.egress_allow).map_err(Error::Egress)?;
+        // The settings have been checked: the secret is there, and it is one.
+        let secret = settings.task_webhook_secret.as_ref().and_then(|secret| WebhookSecret::parse(secret.expose_secret()));
+        let Some((url, secret)) = settings.task_webhook_url.clone().zip(secret) else { return Ok(None) };
+        egress.check(&url).map_err(Error::Webhook)?;
+        Ok(Some(Webhook { url, secret, first_pause: Duration::from_millis(settings.task_webhook_first_pause_ms) }))
+    }
+
+    fn mcp_servers(&self) -> Result<Vec<McpServer>, Error> {
+        let patterns = |patterns: &[String]| patterns.iter().cloned().map(Pattern).collect();
+        let server = |(name, server): (&String, &McpServerSettings)| {
+            Ok(McpServer {
+                name: name.clone(),
+                transport: self.mcp_transport(server)?,
+                tools: patterns(&server.tools),
+                read_only: patterns(&server.read_only),
+                idempotent: patterns(&server.idempotent),
+                timeout_ms: server.timeout_ms(),
+            })
+        };
+        self.context.settings.mcp.iter().map(server).collect()
+    }
+
+    fn mcp_transport(&self, server: &McpServerSettings) -> Result<McpTransport, Error> {
+        let Some(url) = &server.url else {
+            let plain = server.plain_env.iter().map(|(name, value)| (name.clone(), value.clone().into()));
+            let env = server.env.clone().into_iter().chain(plain).collect();
+            let command = server.command.clone().unwrap_or_default();
+            return Ok(McpTransport::Stdio { command, args: server.args.clone(), env });
+        };
+        let headers = server.headers.iter().filter_map(|(name, value)| mcp::header(name, value)).collect();
+        // Only there: `egress_allow` opens hosts to every caller of `http.request`, who could then pass by the pinned tools.
+        let origins: Vec<_> = mcp::origin(url).into_iter().collect();
+        let egress =
+            self.egress_to(&origins, EgressLimits { idle: MCP_PATIENCE, total: MCP_PATIENCE, ..EgressLimits::default() })?;
+        Ok(McpTransport::Http { url: url.clone(), headers, egress })
+    }
+
+    fn egress(&self) -> Result<Egress, Error> {
+        self.egress_to(&self.context.settings.egress_allow, EgressLimits::default())
+    }
+
+    fn egress_to(&self, allow: &[String], limits: EgressLimits) -> Result<Egress, Error> {
+        let settings = &self.context.settings;
+        let allow = AllowList::parse(allow).map_err(Error::Egress)?;
         let networks = Networks::parse(&settings.egress_private_networks).map_err(Error::Egress)?;
         let resolver = Arc::new(SystemResolver);
-        Egress::new(allow, networks, EgressLimits::default(), resolver, self.violations.clone()).map_err(Error::Egress)
+        Egress::new(allow, networks, limits, resolver, self.violations.clone()).map_err(Error::Egress)
     }
 
     pub async fn projector(&self, registry: &mut Registry) -> Result<Projector, Error> {
@@ -162,6 +252,10 @@ impl<'a> Parts<'a> {
     fn read_pool(&self, test_connections: bool) -> Result<ReadPool, Error> {
         Ok(ReadPool::new(pool(&self.context.connections.reader, test_connections, Some(STATEMENT_TIMEOUT))?))
     }
+}
+
+fn basehub(settings: &Settings) -> Option<BaseHub> {
+    Some(BaseHub { url: settings.basehub_url.clone()?, token: settings.basehub_token.clone()? })
 }
 
 /// Connects when first used, so that a role starts while its database is still starting.
@@ -183,6 +277,13 @@ pub fn jwks_document(dev_issuer: &DevIssuer) -> Result<String, Error> {
     serde_json::to_string(&dev_issuer.jwks()).map_err(|error| Error::Demo(error.to_string()))
 }
 
+/// What was set, and a processor for each rendering: more would only take turns.
+fn concurrency_by_lane(set: &BTreeMap<String, u32>) -> BTreeMap<String, usize> {
+    let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let set = set.iter().map(|(lane, concurrency)| (lane.clone(), *concurrency as usize));
+    [("render".to_owned(), processors)].into_iter().chain(set).collect()
+}
+
 /// The lanes asked for, or all of them.
 fn lanes(names: &[String]) -> Result<Vec<Lane>, Error> {
     let all = tools::lanes();
@@ -193,4 +294,17 @@ fn lanes(names: &[String]) -> Result<Vec<Lane>, Error> {
         .iter()
         .map(|name| all.iter().find(|lane| lane.as_str() == name).cloned().ok_or_else(|| Error::UnknownLane(name.clone())))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rendering_takes_the_processors_unless_it_was_set() {
+        let unset = concurrency_by_lane(&BTreeMap::new());
+        assert!(unset["render"] >= 1 && unset.len() == 1);
+        let set = concurrency_by_lane(&BTreeMap::from([("render".to_owned(), 7), ("http".to_owned(), 3)]));
+        assert_eq!((set["render"], set["http"], set.len()), (7, 3, 2));
+    }
 }

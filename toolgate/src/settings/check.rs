@@ -7,7 +7,8 @@ use std::{
 };
 
 use config::{Map, Value};
-use toolgate_security::{AllowList, Networks};
+use secrecy::ExposeSecret;
+use toolgate_security::{AllowList, Networks, WebhookSecret};
 
 use super::{Error, KEYS, OTHER_VARIABLES, PREFIX, Settings, URLS};
 
@@ -50,6 +51,14 @@ pub(super) fn values(settings: &Settings) -> Result<(), Error> {
     within("partitions", settings.partitions, 1..=64)?;
     within("body_limit_bytes", settings.body_limit_bytes, 1024..=768 * 1024)?;
     within("lane_concurrency", settings.lane_concurrency, 1..=10_000)?;
+    for (lane, concurrency) in &settings.lane_concurrency_by_lane {
+        if !toolgate_events::tools::lanes().iter().any(|known| known.as_str() == lane) {
+            return Err(impossible("lane_concurrency_by_lane", format!("has {lane:?}, which is no lane")));
+        }
+        within("lane_concurrency_by_lane", *concurrency, 1..=10_000)?;
+    }
+    within("result_cache_bytes", settings.result_cache_bytes, 0..=64 * 1024 * 1024 * 1024)?;
+    within("circuit_open_ms", settings.circuit_open_ms, 100..=600_000)?;
     within("ack_wait_ms", settings.ack_wait_ms, 300..=3_600_000)?;
     within("max_open_calls", settings.max_open_calls, 1..=u64::MAX)?;
     within("rate_limit_per_minute", settings.rate_limit_per_minute, 1..=u32::MAX)?;
@@ -57,6 +66,7 @@ pub(super) fn values(settings: &Settings) -> Result<(), Error> {
     within("max_concurrent_requests", settings.max_concurrent_requests, 1..=100_000)?;
     within("max_connections", settings.max_connections, 1..=100_000)?;
     within("header_timeout_ms", settings.header_timeout_ms, 100..=3_600_000)?;
+    within("vector_max_components", settings.vector_max_components, 1..=1_000_000_000)?;
     within("body_timeout_ms", settings.body_timeout_ms, 100..=3_600_000)?;
     for (tool, limit) in &settings.tool_rate_limits {
         if toolgate_events::tools::find(tool).is_none() {
@@ -71,6 +81,15 @@ pub(super) fn values(settings: &Settings) -> Result<(), Error> {
         .map_err(|entry| impossible("egress_allow", format!("has {entry:?}, which is no host")))?;
     Networks::parse(&settings.egress_private_networks)
         .map_err(|entry| impossible("egress_private_networks", format!("has {entry:?}, which is no network in CIDR notation")))?;
+    if settings.task_webhook_url.is_some() != settings.task_webhook_secret.is_some() {
+        return Err(impossible("task_webhook_url", "needs `task_webhook_secret` beside it, and the other way round"));
+    }
+    if settings.task_webhook_secret.as_ref().is_some_and(|secret| WebhookSecret::parse(secret.expose_secret()).is_none()) {
+        return Err(impossible("task_webhook_secret", "must be `whsec_` and 24 to 64 bytes in base64"));
+    }
+    within("task_webhook_first_pause_ms", settings.task_webhook_first_pause_ms, 10..=3_600_000)?;
+    super::mcp::check(&settings.mcp)?;
+    within("mcp_refresh_seconds", settings.mcp_refresh_seconds, 1..=86_400)?;
     within("projector_batch", settings.projector_batch, 1..=1_000)?;
     if let Some(bytes) = settings.log_max_bytes {
         within("log_max_bytes", bytes, 1024 * 1024..=i64::MAX as u64)?;
@@ -89,10 +108,24 @@ pub(super) fn values(settings: &Settings) -> Result<(), Error> {
             return Err(impossible("jwks_url", "must begin with https:// or http://"));
         }
     }
+    if settings.basehub_url.is_some() != settings.basehub_token.is_some() {
+        return Err(impossible("basehub_url", "needs `basehub_token` beside it, and the other way round"));
+    }
+    if settings.basehub_url.as_ref().is_some_and(|url| !url.starts_with("https://") && !url.starts_with("http://")) {
+        return Err(impossible("basehub_url", "must begin with https:// or http://"));
+    }
+    if settings.basehub_webhook_secret.as_ref().is_some_and(|secret| webhook_secret(secret.expose_secret()).len() < 16) {
+        return Err(impossible("basehub_webhook_secret", "must have at least 16 characters"));
+    }
     for lane in &settings.lanes {
         toolgate_events::Lane::new(lane).map_err(|error| impossible("lanes", format!("is wrong: {error}")))?;
     }
     Ok(())
+}
+
+/// What signatures are made with: BaseHub shows the name of the workflow and a colon in front of it.
+pub fn webhook_secret(shown: &str) -> &str {
+    shown.rsplit_once(':').map_or(shown, |(_, secret)| secret)
 }
 
 fn within<T: PartialOrd + Display + Debug>(key: &'static str, value: T, range: RangeInclusive<T>) -> Result<(), Error> {
@@ -103,7 +136,7 @@ fn within<T: PartialOrd + Display + Debug>(key: &'static str, value: T, range: R
     Err(impossible(key, format!("is {value}; it must be between {least} and {most}")))
 }
 
-fn impossible(key: &'static str, problem: impl Into<String>) -> Error {
+pub(super) fn impossible(key: &'static str, problem: impl Into<String>) -> Error {
     Error::Impossible { key, problem: problem.into() }
 }
 

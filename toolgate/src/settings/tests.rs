@@ -90,12 +90,24 @@ fn impossible_values_are_named() {
         ("TOOLGATE_PARTITIONS", "70000"),
         ("TOOLGATE_PROJECTOR_BATCH", "1001"),
         ("TOOLGATE_LANE_CONCURRENCY", "0"),
+        ("TOOLGATE_LANE_CONCURRENCY_BY_LANE", "render=0"),
+        ("TOOLGATE_LANE_CONCURRENCY_BY_LANE", "render=10001"),
+        ("TOOLGATE_LANE_CONCURRENCY_BY_LANE", "no-lane=2"),
+        ("TOOLGATE_RESULT_CACHE_BYTES", "-1"),
+        ("TOOLGATE_RESULT_CACHE_BYTES", "68719476737"),
+        ("TOOLGATE_CIRCUIT_OPEN_MS", "99"),
+        ("TOOLGATE_CIRCUIT_OPEN_MS", "600001"),
         ("TOOLGATE_LISTEN", "nowhere"),
         ("TOOLGATE_DURABLE", "perhaps"),
         ("TOOLGATE_LOG_FORMAT", "xml"),
         ("TOOLGATE_JWKS_URL", "ftp://x"),
         ("TOOLGATE_LANES", "a.b"),
         ("TOOLGATE_RATE_LIMIT_PER_MINUTE", "0"),
+        ("TOOLGATE_BASEHUB_URL", "https://no-token.example"),
+        ("TOOLGATE_BASEHUB_WEBHOOK_SECRET", "123456789012345"),
+        ("TOOLGATE_BASEHUB_WEBHOOK_SECRET", "bshb_workflow_1:123456789012345"),
+        ("TOOLGATE_VECTOR_MAX_COMPONENTS", "0"),
+        ("TOOLGATE_VECTOR_MAX_COMPONENTS", "1000000001"),
         ("TOOLGATE_EGRESS_ALLOW", "ok.example,*"),
         ("TOOLGATE_EGRESS_PRIVATE_NETWORKS", "10.0.0.0/8,10.0.0.1"),
     ];
@@ -104,7 +116,44 @@ fn impossible_values_are_named() {
         let key = variable.trim_start_matches(PREFIX).to_lowercase();
         assert!(message.contains(&key), "{variable}={value}: {message}");
     }
+    assert!(refusal(&[], "basehub_url = \"ftp://b\"\nbasehub_token = \"t\"").contains("basehub_url"));
+    load(&[], &[("TOOLGATE_BASEHUB_WEBHOOK_SECRET", "1234567890123456")], "basehub_url = \"https://b\"\nbasehub_token = \"t\"")
+        .unwrap();
     assert!(refusal(&[], "jwks_file = \"a\"\njwks_url = \"https://b\"").contains("jwks_url"));
+}
+
+#[test]
+fn a_webhook_has_a_url_a_secret_that_is_one_and_a_pause_in_bounds() {
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let given = |secret: &str, pause: &str| {
+        let (url, pause) = (("TOOLGATE_TASK_WEBHOOK_URL", "https://h/"), ("TOOLGATE_TASK_WEBHOOK_FIRST_PAUSE_MS", pause));
+        load(&[], &[url, ("TOOLGATE_TASK_WEBHOOK_SECRET", secret), pause], "").map_err(|error| error.to_string())
+    };
+    let settings = given(secret, "10").unwrap();
+    assert!(settings.task_webhook_url.is_some() && !format!("{settings:?}").contains("MfKQ9"));
+    for (pause, fits) in [("9", false), ("10", true), ("11", true), ("3599999", true), ("3600000", true), ("3600001", false)] {
+        assert_eq!(given(secret, pause).is_ok(), fits, "{pause}");
+    }
+    for wrong in ["hunter2hunter2", "whsec_c2hvcnQ="] {
+        let refused = given(wrong, "10").unwrap_err();
+        assert!(refused.contains("`task_webhook_secret`") && !refused.contains(wrong), "{refused}");
+    }
+    for alone in [("TOOLGATE_TASK_WEBHOOK_URL", "https://h/"), ("TOOLGATE_TASK_WEBHOOK_SECRET", secret)] {
+        assert!(refusal(&[alone], "").contains("`task_webhook_secret`"));
+    }
+}
+
+#[test]
+fn the_limits_themselves_are_possible() {
+    for (variable, value) in [
+        ("TOOLGATE_LANE_CONCURRENCY_BY_LANE", "render=1,http=10000"),
+        ("TOOLGATE_RESULT_CACHE_BYTES", "0"),
+        ("TOOLGATE_RESULT_CACHE_BYTES", "68719476736"),
+        ("TOOLGATE_CIRCUIT_OPEN_MS", "100"),
+        ("TOOLGATE_CIRCUIT_OPEN_MS", "600000"),
+    ] {
+        load(&[], &[(variable, value)], "").unwrap();
+    }
 }
 
 #[test]

@@ -2,23 +2,44 @@ use std::collections::BTreeMap;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use serde_json::Value;
-use toolgate_events::tools::{HttpMethod, HttpRequestInput, HttpRequestOutput};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use serde_json::{Map, Value};
+use toolgate_events::tools::{HttpMethod, HttpRequestInput, HttpRequestOutput, SideEffects};
 use toolgate_security::EgressRequest;
 
-use super::{Call, ToolError, answer};
+use super::{Call, Particulars, ToolError, answer};
 use crate::Environment;
 
 const TOOL: &str = "http.request";
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Sent again after a crash, the request has the same `Idempotency-Key`; what comes of that is up to whoever receives it.
+/// What a call's arguments say about it: the safe methods (RFC 9110, section 9.2.1) may be sent again, and a host that is down is no
+/// other host's affair.
+pub fn particulars(arguments: &Map<String, Value>) -> Particulars {
+    let text = |name| arguments.get(name).and_then(Value::as_str);
+    let is_safe = matches!(text("method"), Some("GET" | "HEAD"));
+    // Credentials before the host are refused later, and are nobody's name.
+    let upstream = text("url").and_then(|url| url.parse::<Uri>().ok()).and_then(|url| {
+        let host = url.host()?.to_ascii_lowercase();
+        let port = url.port_u16().unwrap_or(if url.scheme_str() == Some("http") { 80 } else { 443 });
+        Some(format!("{host}:{port}"))
+    });
+    Particulars { upstream, side_effects: is_safe.then_some(SideEffects::ReadOnly) }
+}
+
+/// Whether an answer may be given to later calls: a success, whole, that does not ask for the opposite (RFC 9111, section 3).
+pub fn is_reusable(result: &Value) -> bool {
+    let is_success = result["status"].as_u64().is_some_and(|status| (200..300).contains(&status) && status != 206);
+    let control = result["headers"]["cache-control"].as_str().unwrap_or_default().to_ascii_lowercase();
+    is_success && result["truncated"] == false && !["no-store", "no-cache"].iter().any(|word| control.contains(word))
+}
+
+/// Sent again, the request has the same `Idempotency-Key`; what comes of that is up to whoever receives it.
 pub async fn run(call: &Call, environment: &Environment) -> Result<Value, ToolError> {
     let mut request = request(call.arguments()?)?;
     let key = HeaderValue::from_str(&call.call_id.to_string()).map_err(|error| ToolError::Internal(error.to_string()))?;
     request.headers.insert(IDEMPOTENCY_KEY, key);
-    let response = environment.egress.send(TOOL, request).await?;
+    let response = environment.egress.until(call.deadline).send(TOOL, request).await?;
     let (body, base64) = text(response.body);
     answer(&HttpRequestOutput {
         status: response.status.as_u16(),
@@ -121,6 +142,38 @@ mod tests {
         ] {
             assert!(made(wrong.clone()).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_call_says_whom_it_asks_and_whether_it_may_ask_again() {
+        let of = |method: &str, url: &str| {
+            let Value::Object(arguments) = json!({"method": method, "url": url}) else { unreachable!() };
+            particulars(&arguments)
+        };
+        let of_get = of("GET", "HTTPS://API.Example.com/v1?x=1");
+        assert_eq!(
+            of_get,
+            Particulars { upstream: Some("api.example.com:443".to_owned()), side_effects: Some(SideEffects::ReadOnly) }
+        );
+        assert_eq!(of("HEAD", "http://a/").side_effects, Some(SideEffects::ReadOnly));
+        for method in ["POST", "PUT", "PATCH", "DELETE", "get"] {
+            assert_eq!(of(method, "http://a/").side_effects, None, "{method}");
+        }
+        assert_eq!(of("POST", "http://u:p@a:81/x").upstream.as_deref(), Some("a:81"));
+        assert_eq!(of("POST", "http://[::1]/").upstream.as_deref(), Some("[::1]:80"));
+        assert_eq!(of("POST", "no url at all").upstream, None);
+    }
+
+    #[test]
+    fn only_whole_successes_that_allow_it_are_reused() {
+        let answer = |status: u16, control: &str, truncated: bool| {
+            is_reusable(&json!({"status": status, "headers": {"cache-control": control}, "truncated": truncated}))
+        };
+        for (status, expected) in [(199, false), (200, true), (206, false), (299, true), (300, false), (503, false)] {
+            assert_eq!(answer(status, "max-age=5", false), expected, "{status}");
+        }
+        assert!(!answer(200, "private, No-Store", false) && !answer(200, "no-cache", false) && !answer(200, "", true));
+        assert!(is_reusable(&json!({"status": 200, "headers": {}, "truncated": false})));
     }
 
     #[test]

@@ -1,14 +1,23 @@
 //! One file per tool. An adapter is given the call and an environment; the registry below is one line a tool.
 
+mod graphql;
+mod knowledge_reference;
+mod mcp;
+mod task_row;
 mod template;
+mod vector;
 
 use std::time::Instant;
 
 use futures::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
-use toolgate_events::{CallError, CallId, CallOptions, TenantId, ToolCallRequested};
+use toolgate_events::{
+    CallError, CallId, CallOptions, TenantId, ToolCallRequested,
+    mcp::PREFIX,
+    tools::{Contract, SideEffects},
+};
 use toolgate_security::EgressError;
 
 use crate::Environment;
@@ -25,6 +34,7 @@ macro_rules! registry {
         pub fn find(tool: &str) -> Option<Adapter> {
             Some(match tool {
                 $($name => |call, environment| Box::pin($tool::run(call, environment)),)*
+                name if name.starts_with(PREFIX) => |call, environment| Box::pin(mcp::run(call, environment)),
                 _ => return None,
             })
         }
@@ -40,7 +50,39 @@ registry! {
     "template.get" => template_get
     "document.render" => document_render
     "task.create" => task_create
+    "task.update" => task_update
+    "task.get" => task_get
     "http.request" => http_request
+    "vector.upsert" => vector_upsert
+    "vector.search" => vector_search
+    "basehub.query" => basehub_query
+}
+
+/// What one call's arguments say that its tool's contract cannot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Particulars {
+    /// Whom the call asks, by a name that makes sense within the tool; absent where the tool has one upstream or none. One that is
+    /// down is no reason to leave the others alone.
+    pub upstream: Option<String>,
+    /// What this call does to the world, where that is less than the contract says.
+    pub side_effects: Option<SideEffects>,
+}
+
+/// [`Particulars`] of a call; most tools have none.
+pub fn particulars(tool: &str, arguments: &Map<String, Value>) -> Particulars {
+    match tool {
+        "http.request" => http_request::particulars(arguments),
+        _ => Particulars::default(),
+    }
+}
+
+/// Whether a successful result may answer later calls, where the contract has a cache at all.
+pub fn is_reusable(tool: &str, result: &Value) -> bool {
+    match tool {
+        "http.request" => http_request::is_reusable(result),
+        "basehub.query" => basehub_query::is_reusable(result),
+        _ => true,
+    }
 }
 
 /// What an adapter knows of the call it runs.
@@ -53,6 +95,8 @@ pub struct Call {
     pub deadline: Instant,
     /// Told when nobody waits for this attempt any more: what runs beside the adapter's own future must look at it.
     pub cancelled: CancellationToken,
+    /// The contract that it is run by.
+    pub contract: &'static Contract,
     arguments: Value,
 }
 
@@ -65,12 +109,28 @@ pub enum ToolError {
     /// What the call names does not exist: recorded, never retried.
     #[error("{0}")]
     NotFound(&'static str),
+    /// What the call asks for is not allowed as things stand: recorded, never retried.
+    #[error("{0}")]
+    Conflict(String),
+    /// The operator has not set the tool up, or not rightly: recorded, never retried.
+    #[error("{0}")]
+    NotConfigured(&'static str),
     /// The request to the outside was refused or not answered: recorded, never retried. Its words are for the caller.
+    /// The request to the outside was refused or not answered: tried again where that is safe. Its words are for the caller.
     #[error(transparent)]
     Egress(#[from] EgressError),
-    /// The other side failed, or says that it cannot serve now. `sent` is whether the request may have taken effect there.
+    /// The other side failed, or says that it cannot serve now: tried again where that is safe. `sent` is whether the request may
+    /// have taken effect there.
     #[error("{detail}")]
     Upstream { detail: String, sent: bool },
+    /// toolgate's own database or log is away: the call waits for it, since nobody else could do better. An effectful tool says
+    /// so only before it has sent anything.
+    /// The tool itself says that it failed: recorded, never retried. Its words are a stranger's, bounded, and for the caller.
+    #[error("{0}")]
+    Reported(String),
+    /// The other side's tool is not the one that was accepted: nothing is sent until an operator accepts the change.
+    #[error("the upstream server defines this tool otherwise than it did when it was accepted; an operator must look at it")]
+    Quarantined,
     /// toolgate's own database or log is away: the call waits for it, since nobody else could do better.
     #[error("{0}")]
     Infrastructure(String),
@@ -89,9 +149,10 @@ impl Call {
         request: &ToolCallRequested,
         deadline: Instant,
         cancelled: CancellationToken,
+        contract: &'static Contract,
     ) -> Self {
         let arguments = Value::Object(request.arguments.clone());
-        Self { tenant_id, call_id, options: request.options.clone(), deadline, cancelled, arguments }
+        Self { tenant_id, call_id, options: request.options.clone(), deadline, cancelled, contract, arguments }
     }
 
     /// The arguments as the contract's input type.
@@ -106,11 +167,15 @@ impl ToolError {
         let (kind, title) = match self {
             Self::InvalidArguments(_) => ("urn:toolgate:tool:invalid-arguments", "The tool cannot work with these arguments"),
             Self::NotFound(_) => ("urn:toolgate:tool:not-found", "The tool found nothing under that name"),
+            Self::Conflict(_) => ("urn:toolgate:tool:conflict", "The tool cannot do this as things stand"),
+            Self::NotConfigured(_) => ("urn:toolgate:tool:not-configured", "The operator has not set the tool up"),
             Self::Egress(EgressError::Blocked(_)) => ("urn:toolgate:tool:egress-blocked", "The request may not leave"),
             Self::Egress(EgressError::Timeout) => ("urn:toolgate:tool:timeout", "The tool did not answer in time"),
             Self::Egress(_) | Self::Upstream { .. } => {
                 ("urn:toolgate:tool:upstream", "The other side did not answer as it should")
             }
+            Self::Reported(_) => ("urn:toolgate:tool:reported", "The tool says that it failed"),
+            Self::Quarantined => ("urn:toolgate:tool:quarantined", "The tool has changed and is not run"),
             Self::Infrastructure(_) => ("urn:toolgate:tool:unavailable", "The tool could not be run"),
             Self::Internal(_) => ("urn:toolgate:tool:internal", "The tool failed by its own fault"),
             Self::Answer(_) => ("urn:toolgate:tool:invalid-answer", "The tool's answer cannot be recorded"),
@@ -148,6 +213,11 @@ impl From<sqlx::Error> for ToolError {
             _ => Self::Internal(error.to_string()),
         }
     }
+}
+
+/// A problem object of this crate's own.
+pub fn problem(kind: &str, title: &str, detail: &str) -> CallError {
+    CallError { kind: format!("urn:toolgate:tool:{kind}"), title: title.to_owned(), detail: detail.to_owned() }
 }
 
 fn answer(output: &impl Serialize) -> Result<Value, ToolError> {

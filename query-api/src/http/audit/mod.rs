@@ -6,7 +6,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// [`AuditRow`](toolgate_events::audit::AuditRow), which knows nothing of OpenAPI, described.
+/// A row of the audit trail.
+// The domain's `AuditRow` knows nothing of OpenAPI.
 #[expect(dead_code, reason = "only its schema is used")]
 #[derive(ToSchema)]
 #[schema(as = AuditRow)]

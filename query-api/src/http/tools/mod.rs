@@ -8,7 +8,8 @@ use utoipa::ToSchema;
 
 use crate::State;
 
-/// [`Contract`], which knows nothing of OpenAPI, described.
+/// A tool's contract.
+// The domain's `Contract` knows nothing of OpenAPI.
 #[expect(dead_code, reason = "only its schema is used")]
 #[derive(ToSchema)]
 #[schema(as = Tool)]

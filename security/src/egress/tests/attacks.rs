@@ -7,7 +7,7 @@ use super::*;
 /// What is said about a URL before a connection is made.
 async fn verdict(egress: &Egress, names: &Arc<Names>, url: &str) -> Result<(), EgressError> {
     let hop = Hop { method: Method::GET, url: target::parse(url)?, headers: HeaderMap::new(), body: Bytes::new() };
-    egress.judge(&hop)?;
+    egress.judge(&hop.url)?;
     let Some(Host::Domain(name)) = hop.url.host() else { return Ok(()) };
     let judged = Judged { resolver: names.clone(), networks: egress.networks.clone() };
     let resolved = judged.resolve(name.parse().unwrap()).await;

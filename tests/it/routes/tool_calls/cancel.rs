@@ -14,7 +14,7 @@ async fn a_call_with_an_outcome_cannot_be_cancelled() {
     let problem = client.post(&cancel).await.problem(409, "conflict");
     assert!(problem["detail"].as_str().unwrap().contains("succeeded"), "{problem}");
     client.get_projected(&call.json()).await;
-    assert_eq!(client.audit().await.len(), 3, "nothing follows an outcome");
+    assert_eq!(client.audit().await.len(), 2, "nothing follows an outcome");
 }
 
 #[tokio::test]

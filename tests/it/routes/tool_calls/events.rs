@@ -1,18 +1,22 @@
 //! `GET /v1/tool-calls/{call_id}/events`
 
-use crate::app::{TestApp, task, task_titled};
+use serde_json::json;
+
+use crate::app::{TestApp, task};
 
 #[tokio::test]
 async fn a_calls_events_come_in_order_and_only_its_own() {
     let app = TestApp::start().await;
     let client = app.admin();
-    let call = client.call_and_wait("k", &task()).await.json();
-    client.call_and_wait("other", &task_titled("other")).await;
+    // Effectful, so that it is claimed; the request may not leave.
+    let body = json!({"tool": "http.request", "arguments": {"method": "POST", "url": "https://nowhere.example/"}});
+    let call = client.call_and_wait("k", &body).await.json();
+    client.call_and_wait("other", &task()).await;
     client.get_projected(&call).await;
     let events = client.get(&format!("{}/events", call["links"]["self"].as_str().unwrap())).await.json();
     let events = events["items"].as_array().unwrap();
     let types: Vec<_> = events.iter().map(|event| event["event_type"].as_str().unwrap()).collect();
-    assert_eq!(types, ["tool_call_requested", "tool_call_started", "tool_call_succeeded"]);
+    assert_eq!(types, ["tool_call_requested", "tool_call_started", "tool_call_failed"]);
     for (event, sequence) in events.iter().zip(1..) {
         assert_eq!(event["aggregate_id"], call["call_id"]);
         assert_eq!(event["correlation_id"], call["call_id"]);
@@ -34,7 +38,7 @@ async fn the_request_records_the_decision_that_let_it_in() {
     assert_eq!(decision["principal"], "tester");
     assert_eq!(decision["roles"], serde_json::json!(["agent"]));
     assert_eq!(decision["rule"], "role agent: tool.*.*:invoke");
-    assert_eq!(decision["tool_version"], 1);
+    assert_eq!(decision["tool_version"], 2);
     for hash in ["policy_version", "contract_hash"] {
         assert_eq!(decision[hash].as_str().map(str::len), Some(64), "{hash}");
     }

@@ -36,8 +36,9 @@ async fn the_examples_of_every_tool_are_accepted() {
         for (number, arguments) in tool["examples"].as_array().unwrap().iter().enumerate() {
             let body = json!({"tool": tool["name"], "arguments": arguments});
             let answer = client.call_and_wait(&format!("k{number}"), &body).await;
-            // Nobody has allowed it any host.
-            let status = if tool["name"] == "http.request" { "failed" } else { "succeeded" };
+            // Nobody has allowed it any host, there is no such task, and the last is not set up.
+            let fails = ["http.request", "task.update", "task.get", "basehub.query"].iter().any(|name| tool["name"] == *name);
+            let status = if fails { "failed" } else { "succeeded" };
             assert_eq!(answer.json()["status"], status, "{}: {}", tool["name"], answer.text());
             // The next example may be about what this one made.
             client.get_projected(&answer.json()).await;

@@ -9,11 +9,21 @@ use crate::app::{TableOwner, TestApp};
 const OF_NOBODY: [&str; 2] = ["_sqlx_migrations", "projection_checkpoint"];
 
 /// Where the projector changes rows; to all others it adds.
-const UPDATED: [&str; 5] = ["document", "knowledge_document", "projection_checkpoint", "task", "tool_call"];
+const UPDATED: [&str; 7] =
+    ["document", "knowledge_document", "knowledge_index", "projection_checkpoint", "task", "tool_call", "vector_item"];
 
 /// The tenant's policy, as PostgreSQL spells it.
 const OF_THE_TENANT: &str =
     "(tenant_id = ( SELECT (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid AS \"nullif\"))";
+
+/// What is looked for in it is part of its policy as well: docs/adr/0008-full-text-under-row-level-security.md.
+const SEARCHED: &str = "knowledge_index";
+
+const SEARCHED_FOR: &str = "(search_vector @@ ( SELECT ((quote_literal((chr(1) || NULLIF(current_setting('app.current_tenant'::text, \
+                            true), ''::text))))::tsquery && (NULLIF(current_setting('app.search_query'::text, true), ''::text))::tsquery)))";
+
+/// Has no order, and so no first column: whatever is asked of it holds the key of the tenant, because the policy adds it.
+const INVERTED: &str = "knowledge_index_words";
 
 /// Table, name, permissive or not, roles, command, condition, check.
 type Policy = (String, String, String, String, String, Option<String>, Option<String>);
@@ -69,6 +79,8 @@ async fn every_policy_is_the_agreed_one() {
             let text = |text: &str| text.to_owned();
             (table.clone(), text(name), text("PERMISSIVE"), text(role), text(cmd), Some(text(qual)), check.map(text))
         };
+        let narrowed = format!("({qual} AND {SEARCHED_FOR})");
+        let qual = if table == SEARCHED { narrowed.as_str() } else { qual };
         expected.push(policy(name, "{toolgate_reader}", "SELECT", qual, None));
         expected.push(policy("projector_writes", "{toolgate_projector}", "ALL", "true", Some("true")));
     }
@@ -92,6 +104,10 @@ async fn every_key_and_index_of_a_tenants_table_begins_with_the_tenant() {
         assert!(indexes.iter().any(|(of, ..)| of == table), "{table} has no key");
     }
     for (table, index, first, unique, exclusion) in indexes.into_iter().filter(|(table, ..)| tables.contains(table)) {
+        if index == INVERTED {
+            assert!(table == SEARCHED && !unique, "{index} of {table}: only where the policy names the tenant's key");
+            continue;
+        }
         assert_eq!(
             first.as_deref(),
             Some("tenant_id"),

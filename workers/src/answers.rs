@@ -1,0 +1,115 @@
+//! What adapters answer is checked before it is recorded: a contract's output schema is a promise to callers and to projections.
+
+use std::{
+    collections::HashMap,
+    fmt, ptr,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use jsonschema::Validator;
+use serde_json::Value;
+use toolgate_events::{CallError, tools::Contract};
+
+use crate::adapters::problem;
+
+/// The contracts' output schemas, each compiled once; a contract may be discovered while the worker runs.
+#[derive(Default)]
+pub struct Answers(RwLock<HashMap<&'static str, Arc<Compiled>>>);
+
+struct Compiled {
+    contract: &'static Contract,
+    /// None for a schema that is none: then no answer is valid.
+    validator: Option<Validator>,
+    contract_hash: String,
+}
+
+impl Answers {
+    /// # Errors
+    /// What goes on record instead of an answer that breaks its contract. It names the place in the schema and repeats nothing of
+    /// the answer.
+    pub fn check(&self, contract: &'static Contract, answer: &Value) -> Result<(), CallError> {
+        let compiled = self.of(contract);
+        let broken = match &compiled.validator {
+            Some(validator) => validator.iter_errors(answer).next().map(|error| error.schema_path().to_string()),
+            None => Some("/".to_owned()),
+        };
+        match broken {
+            None => Ok(()),
+            Some(place) => {
+                let detail = format!("it does not fit {place} of the output schema");
+                Err(problem("invalid-answer", "The tool's answer breaks its contract", &detail))
+            }
+        }
+    }
+
+    /// [`Contract::hash`], which is too slow for every call.
+    pub fn contract_hash(&self, contract: &'static Contract) -> String {
+        self.of(contract).contract_hash.clone()
+    }
+
+    fn of(&self, contract: &'static Contract) -> Arc<Compiled> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner).get(contract.name).cloned();
+        if let Some(known) = known.filter(|known| ptr::eq(known.contract, contract)) {
+            return known;
+        }
+        let validator = jsonschema::draft202012::options().should_validate_formats(true).build(&contract.output_schema).ok();
+        let compiled = Arc::new(Compiled { contract, validator, contract_hash: contract.hash().unwrap_or_default() });
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(contract.name, Arc::clone(&compiled));
+        compiled
+    }
+}
+
+impl fmt::Debug for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.read().unwrap_or_else(PoisonError::into_inner).keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use toolgate_events::tools;
+
+    use super::*;
+
+    fn check(tool: &str, answer: &Value) -> Result<(), CallError> {
+        Answers::default().check(tools::find(tool).unwrap(), answer)
+    }
+
+    #[test]
+    fn a_lie_is_caught_and_nothing_of_it_repeated() {
+        let hit = json!({"document_id": "d", "title": "t", "score": 1.5, "highlight": "h"});
+        assert_eq!(check("knowledge.search", &json!({"hits": [hit]})), Ok(()));
+        for lie in [
+            json!("hunter2"),
+            json!({}),
+            json!({"hits": "hunter2"}),
+            json!({"hits": [{"document_id": "d", "title": "t", "score": "hunter2", "highlight": "h"}]}),
+            json!({"hits": [{"hunter2": 1}]}),
+        ] {
+            let error = check("knowledge.search", &lie).unwrap_err();
+            assert_eq!(error.kind, "urn:toolgate:tool:invalid-answer");
+            assert!(!format!("{error:?}").contains("hunter2"), "{lie}: {error:?}");
+        }
+        let wrong = json!({"hits": [{"document_id": "d", "title": "t", "score": "high", "highlight": "h"}]});
+        assert!(check("knowledge.search", &wrong).unwrap_err().detail.contains("score/type"));
+        assert!(check("task.create", &json!({"task_id": "no uuid"})).is_err(), "formats count");
+    }
+
+    #[test]
+    fn a_contract_that_was_replaced_is_compiled_again() {
+        let answers = Answers::default();
+        let first: &'static Contract = tools::find("task.create").unwrap();
+        assert!(answers.check(first, &json!({})).is_err());
+        let lenient = Box::leak(Box::new(Contract { output_schema: json!({}), ..first.clone() }));
+        assert_eq!(answers.check(lenient, &json!({})), Ok(()));
+        assert_ne!(answers.contract_hash(lenient), answers.contract_hash(first));
+    }
+
+    #[test]
+    fn a_schema_that_is_none_lets_nothing_through() {
+        let first = tools::find("task.create").unwrap();
+        let broken = Box::leak(Box::new(Contract { output_schema: json!({"type": 5}), ..first.clone() }));
+        assert!(Answers::default().check(broken, &json!({})).is_err());
+    }
+}

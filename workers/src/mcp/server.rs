@@ -1,0 +1,238 @@
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use rmcp::{
+    RoleClient,
+    model::{CallToolRequestParams, CallToolResult, MetaObject, RequestMetaObject},
+    service::{Peer, ServiceError},
+};
+use serde_json::{Map, Value, json};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_util::task::AbortOnDropHandle;
+use toolgate_events::{CallId, mcp::clean, tools::Upstream};
+use toolgate_security::Redactor;
+
+use super::{
+    McpServer, Up,
+    discovery::{Discovery, Usable},
+    session::{Session, SessionError},
+};
+use crate::adapters::ToolError;
+
+/// Between two questions that a server asks for itself.
+const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LAST_PAUSE: Duration = Duration::from_secs(30);
+/// Where a call's id is told to the server.
+const IDEMPOTENCY_KEY: &str = "toolgate/idempotency-key";
+/// Characters of a server's own words in the record of a failed call.
+const MAX_WORDS: usize = 2_000;
+
+/// One server: a task keeps a session with it, calls go over that.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    _task: AbortOnDropHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: McpServer,
+    /// Nothing while there is no session.
+    live: RwLock<Option<Live>>,
+    /// Calls that run, and calls that wait: what a server that hangs can keep of the lane.
+    running: Semaphore,
+    waiting: Semaphore,
+    /// Told when the server says that its tools have changed, or a call was not answered.
+    check: Arc<Notify>,
+}
+
+/// What a session has found.
+#[derive(Debug)]
+struct Live {
+    peer: Peer<RoleClient>,
+    /// Hashes of the definitions, by the server's own names.
+    tools: HashMap<String, String>,
+}
+
+impl Server {
+    /// Begins to keep a session.
+    pub fn start(
+        config: McpServer,
+        discovery: Arc<Discovery>,
+        redactor: Redactor,
+        refresh: Duration,
+        places: usize,
+        up: Up,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            config,
+            live: RwLock::default(),
+            running: Semaphore::new(places),
+            waiting: Semaphore::new(places),
+            check: Arc::default(),
+        });
+        let task = keep(Arc::clone(&shared), discovery, redactor, refresh, up);
+        Self { shared, _task: AbortOnDropHandle::new(tokio::spawn(task)) }
+    }
+
+    /// Calls a tool, if the server still says of it what is pinned. Dropping the future tells the server that nobody waits.
+    pub async fn call(
+        &self,
+        upstream: &Upstream,
+        call_id: CallId,
+        arguments: Map<String, Value>,
+    ) -> Result<CallToolResult, ToolError> {
+        let _place = self.place().await?;
+        let peer = {
+            let live = self.shared.live.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(live) = live.as_ref() else { return Err(unavailable("the MCP server cannot be reached")) };
+            if live.tools.get(&upstream.tool) != Some(&upstream.definition_sha256) {
+                return Err(ToolError::Quarantined);
+            }
+            live.peer.clone()
+        };
+        let key = Map::from_iter([(IDEMPOTENCY_KEY.to_owned(), json!(call_id.to_string()))]);
+        let mut params = CallToolRequestParams::new(upstream.tool.clone()).with_arguments(arguments);
+        params.meta = Some(RequestMetaObject(MetaObject(key)));
+        let unanswered = Unanswered(Some(&self.shared.check));
+        let answer = peer.call_tool(params).await;
+        if matches!(answer, Ok(_) | Err(ServiceError::McpError(_))) {
+            unanswered.settle();
+        }
+        answer.map_err(|error| failed(&error))
+    }
+
+    /// A place among the running calls, or among the few that wait for one.
+    async fn place(&self) -> Result<tokio::sync::SemaphorePermit<'_>, ToolError> {
+        if let Ok(place) = self.shared.running.try_acquire() {
+            return Ok(place);
+        }
+        let busy = || unavailable("the MCP server has as many calls as it may have");
+        let _waiting = self.shared.waiting.try_acquire().map_err(|_| busy())?;
+        self.shared.running.acquire().await.map_err(|_| busy())
+    }
+}
+
+/// Asks for a look at the server unless the call was answered: also when nobody waited for the answer any longer.
+struct Unanswered<'a>(Option<&'a Notify>);
+
+impl Unanswered<'_> {
+    fn settle(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(check) = self.0 {
+            check.notify_one();
+        }
+    }
+}
+
+fn unavailable(detail: &str) -> ToolError {
+    ToolError::Upstream { detail: detail.to_owned(), sent: false }
+}
+
+fn failed(error: &ServiceError) -> ToolError {
+    let detail = match error {
+        ServiceError::McpError(error) => {
+            let words: String = clean(&error.message).chars().take(MAX_WORDS).collect();
+            return ToolError::Reported(words);
+        }
+        ServiceError::UnexpectedResponse => "the MCP server's answer is not one to this call",
+        _ => "the MCP server did not answer",
+    };
+    ToolError::Upstream { detail: detail.to_owned(), sent: true }
+}
+
+/// Opens a session, keeps it as long as it lasts, and opens the next.
+async fn keep(shared: Arc<Shared>, discovery: Arc<Discovery>, redactor: Redactor, refresh: Duration, up: Up) {
+    let server = shared.config.name.as_str();
+    let mut pause = FIRST_PAUSE;
+    let mut was_up = true;
+    loop {
+        let ended = match Session::open(&shared.config, &redactor, Arc::clone(&shared.check)).await {
+            Ok(session) => {
+                let ended = follow(&shared, &session, &discovery, refresh, &up).await;
+                if shared.set_live(None) {
+                    pause = FIRST_PAUSE;
+                    was_up = true;
+                }
+                up.set(false);
+                session.close().await;
+                ended
+            }
+            Err(error) => error.to_string(),
+        };
+        // That it is still away is no news.
+        if was_up {
+            tracing::warn!(server, reason = ended, "an MCP server is down; trying again");
+        }
+        was_up = false;
+        sleep(pause).await;
+        pause = (pause * 2).min(LAST_PAUSE);
+    }
+}
+
+/// Asks for the tools again and again, until there is no answer.
+async fn follow(shared: &Shared, session: &Session, discovery: &Discovery, refresh: Duration, up: &Up) -> String {
+    let server = shared.config.name.as_str();
+    let mut left_out = None;
+    loop {
+        let tools = tokio::select! {
+            tools = session.tools() => tools,
+            () = session.ended() => return "it has ended".to_owned(),
+        };
+        let usable = match tools {
+            Ok(tools) => Usable::of(&shared.config, tools),
+            Err(error) => return error.to_string(),
+        };
+        let tools = usable.tools.values().map(|definition| (definition.name.clone(), definition.hash())).collect();
+        // First of all: from here on a changed tool is not called.
+        if !shared.set_live(Some(Live { peer: session.peer(), tools })) {
+            tracing::info!(server, tools = usable.tools.len(), "an MCP server is up");
+        }
+        up.set(true);
+        if left_out.as_ref() != Some(&usable.left_out) {
+            for (reason, count) in &usable.left_out {
+                tracing::warn!(server, count, reason, "tools of an MCP server are left out");
+            }
+            left_out = Some(usable.left_out.clone());
+        }
+        match discovery.put_down(&shared.config, &usable).await {
+            Ok(0) => {}
+            Ok(count) => tracing::warn!(server, count, "tools of an MCP server are left out: it has had too many; forget some"),
+            Err(error) => tracing::warn!(server, error = %error, "definitions of MCP tools could not be put down"),
+        }
+        tokio::select! {
+            () = sleep(SHORTEST_REFRESH) => {}
+            () = session.ended() => return "it has ended".to_owned(),
+        }
+        tokio::select! {
+            _ = timeout(refresh, shared.check.notified()) => {}
+            () = session.ended() => return "it has ended".to_owned(),
+        }
+    }
+}
+
+impl Shared {
+    /// Whether there was a session before.
+    fn set_live(&self, live: Option<Live>) -> bool {
+        let mut place = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *place, live).is_some()
+    }
+}
+
+impl From<SessionError> for String {
+    fn from(error: SessionError) -> Self {
+        error.to_string()
+    }
+}

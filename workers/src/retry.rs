@@ -1,0 +1,127 @@
+//! Whether a failed attempt may be followed by another, and when.
+
+use std::time::Duration;
+
+use toolgate_events::tools::{Retry, SideEffects};
+use toolgate_security::EgressError;
+
+use crate::adapters::ToolError;
+
+/// What a failed attempt leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may pass, and another attempt cannot repeat an effect. The reason goes on record.
+    Again(&'static str),
+    /// Another attempt would fail alike.
+    Final,
+    /// It may have taken effect: nobody knows, and another attempt might repeat it.
+    Unknown,
+}
+
+/// Reads and what is idempotent may be tried again when the other side fails; what is effectful only when the request certainly
+/// did not reach it.
+pub fn verdict(side_effects: SideEffects, error: &ToolError) -> Verdict {
+    let is_safe = side_effects != SideEffects::Effectful;
+    match (transient(error), may_have_taken_effect(error)) {
+        (Some(reason), sent) if is_safe || !sent => Verdict::Again(reason),
+        (_, true) if !is_safe => Verdict::Unknown,
+        _ => Verdict::Final,
+    }
+}
+
+/// Why it may pass, for what may. These are the failures of an upstream.
+pub fn transient(error: &ToolError) -> Option<&'static str> {
+    match error {
+        ToolError::Upstream { .. } => Some("upstream_failed"),
+        ToolError::Egress(error) => match error {
+            EgressError::Unresolvable | EgressError::Connect | EgressError::RedirectUnreachable => Some("not_connected"),
+            EgressError::Timeout => Some("timeout"),
+            EgressError::Protocol => Some("connection_lost"),
+            EgressError::Blocked(_) | EgressError::HeadersTooLarge | EgressError::TooManyRedirects => None,
+        },
+        ToolError::InvalidArguments(_)
+        | ToolError::NotFound(_)
+        | ToolError::Conflict(_)
+        | ToolError::Reported(_)
+        | ToolError::Quarantined
+        | ToolError::NotConfigured(_)
+        | ToolError::Infrastructure(_)
+        | ToolError::Internal(_)
+        | ToolError::Answer(_) => None,
+    }
+}
+
+/// Whether the other side may have received what was sent, and its answer is not known.
+fn may_have_taken_effect(error: &ToolError) -> bool {
+    match error {
+        ToolError::Upstream { sent, .. } => *sent,
+        ToolError::Egress(error) => match error {
+            EgressError::Blocked(_) | EgressError::Unresolvable | EgressError::Connect => false,
+            EgressError::Timeout
+            | EgressError::HeadersTooLarge
+            | EgressError::TooManyRedirects
+            | EgressError::RedirectUnreachable
+            | EgressError::Protocol => true,
+        },
+        ToolError::InvalidArguments(_)
+        | ToolError::NotFound(_)
+        | ToolError::Conflict(_)
+        | ToolError::Reported(_)
+        | ToolError::Quarantined
+        | ToolError::NotConfigured(_)
+        | ToolError::Infrastructure(_)
+        | ToolError::Internal(_)
+        | ToolError::Answer(_) => false,
+    }
+}
+
+/// How long to wait after the `failed`th attempt: a random time up to a bound that doubles ("full jitter", so that callers who
+/// failed together do not come back together). `dice` are 64 random bits.
+pub fn pause(retry: &Retry, failed: u32, dice: u64) -> Duration {
+    let doubled = u64::from(retry.first_pause_ms) << failed.saturating_sub(1).min(31);
+    let bound = doubled.min(u64::from(retry.last_pause_ms));
+    Duration::from_millis(dice % (bound + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use SideEffects::{Effectful, Idempotent, ReadOnly};
+    use toolgate_security::EgressRule;
+
+    use super::*;
+
+    #[test]
+    fn only_what_cannot_repeat_an_effect_is_tried_again() {
+        let upstream = |sent| ToolError::Upstream { detail: "503".to_owned(), sent };
+        for (error, safe, effectful) in [
+            (upstream(true), Verdict::Again("upstream_failed"), Verdict::Unknown),
+            (upstream(false), Verdict::Again("upstream_failed"), Verdict::Again("upstream_failed")),
+            (EgressError::Connect.into(), Verdict::Again("not_connected"), Verdict::Again("not_connected")),
+            (EgressError::Unresolvable.into(), Verdict::Again("not_connected"), Verdict::Again("not_connected")),
+            (EgressError::RedirectUnreachable.into(), Verdict::Again("not_connected"), Verdict::Unknown),
+            (EgressError::Timeout.into(), Verdict::Again("timeout"), Verdict::Unknown),
+            (EgressError::Protocol.into(), Verdict::Again("connection_lost"), Verdict::Unknown),
+            (EgressError::HeadersTooLarge.into(), Verdict::Final, Verdict::Unknown),
+            (EgressError::TooManyRedirects.into(), Verdict::Final, Verdict::Unknown),
+            (EgressError::Blocked(EgressRule::AllowList).into(), Verdict::Final, Verdict::Final),
+            (ToolError::InvalidArguments("no".to_owned()), Verdict::Final, Verdict::Final),
+            (ToolError::NotFound("nothing"), Verdict::Final, Verdict::Final),
+            (ToolError::Internal("bug".to_owned()), Verdict::Final, Verdict::Final),
+        ] {
+            assert_eq!(verdict(ReadOnly, &error), safe, "{error}");
+            assert_eq!(verdict(Idempotent, &error), safe, "{error}");
+            assert_eq!(verdict(Effectful, &error), effectful, "{error}");
+        }
+    }
+
+    #[test]
+    fn pauses_are_random_up_to_a_bound_that_doubles_and_ends() {
+        let retry = Retry { max_attempts: 9, first_pause_ms: 200, last_pause_ms: 1_000 };
+        let longest = |failed| (0..=5_000).map(|dice| pause(&retry, failed, dice)).max().unwrap().as_millis();
+        assert_eq!([1, 2, 3, 4, 5, 60].map(longest), [200, 400, 800, 1_000, 1_000, 1_000]);
+        assert_eq!(pause(&retry, 3, 0), Duration::ZERO);
+        assert_eq!(pause(&retry, 1, u64::MAX).max(Duration::from_millis(200)), Duration::from_millis(200));
+        let none = Retry { max_attempts: 2, first_pause_ms: 0, last_pause_ms: 0 };
+        assert_eq!(pause(&none, 1, 12_345), Duration::ZERO);
+    }
+}
