@@ -62,7 +62,10 @@ fn until_stopped(document: &Document<'_>, format: Format, after: Duration) -> Du
     began.elapsed().saturating_sub(after)
 }
 
-fn hostile() -> Vec<(&'static str, String, Option<Map<String, Value>>)> {
+/// A name, a text, and data where the text is a template.
+type Case = (&'static str, String, Option<Map<String, Value>>);
+
+fn hostile() -> Vec<Case> {
     let nested = |marker: &str, depth: usize| -> String {
         (0..depth).map(|level| format!("{}{marker} x\n", "  ".repeat(level))).collect()
     };

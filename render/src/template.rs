@@ -48,12 +48,12 @@ fn fill_in(template: &str, data: &Map<String, Value>, stop: Stop<'_>) -> Result<
     if let Some(refusal) = out.refusal {
         return Err(refusal);
     }
-    filled.map_err(|error| Error::Template(format!("the template cannot be filled in: {error:#}")))?;
+    filled.map_err(|error| Error::Template(format!("the template cannot be filled in: {error}")))?;
     String::from_utf8(out.bytes).map_err(|error| Error::Fault(error.to_string()))
 }
 
 fn invalid(error: &minijinja::Error) -> Error {
-    Error::Template(format!("the template is not valid: {error:#}"))
+    Error::Template(format!("the template is not valid: {error}"))
 }
 
 fn too_long() -> Error {

@@ -10,10 +10,9 @@ use super::{Contract, FIRST_VERSION, Retry, SideEffects, lane};
 #[serde(deny_unknown_fields)]
 #[schemars(extend(
     "oneOf" = [
-        {"required": ["markdown"], "properties": {"markdown": {"type": "string"}}},
+        {"required": ["markdown"], "properties": {"markdown": {"type": "string"}, "template_version": {"type": "null"}}},
         {"required": ["template_id"], "properties": {"template_id": {"type": "string"}}},
     ],
-    "dependentRequired" = {"template_version": ["template_id"]},
 ))]
 pub struct DocumentRenderInput {
     #[schemars(length(min = 1, max = 500))]
