@@ -29,8 +29,11 @@ const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 struct Receiver {
     port: u16,
     told: Arc<Mutex<Vec<Told>>>,
-    answers: Arc<Mutex<VecDeque<(u16, &'static str, String)>>>,
+    answers: Arc<Mutex<VecDeque<Answer>>>,
 }
+
+/// A status, and a header beside it.
+type Answer = (u16, &'static str, String);
 
 #[derive(Clone, Debug)]
 struct Told {
