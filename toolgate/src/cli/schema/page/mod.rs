@@ -225,7 +225,7 @@ mod tests {
             "Idempotency-Key: a-key-of-your-own",
             "it'\\''s",
             "\"title\": \"two\"",
-            "| `title` | string | yes | 1 to 500 characters |",
+            "| `title` | string | yes | 1 to 500 characters, ",
         ] {
             assert!(page.contains(part), "{part:?} is not in {page}");
         }
