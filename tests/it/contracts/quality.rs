@@ -12,11 +12,14 @@ const AS_LARGE_AS_A_REQUEST: &[(&str, &str)] = &[("document.render", "/markdown"
 /// Members whose name says all there is to say.
 const SELF_EVIDENT: &[&str] = &[
     "assignee",
+    "collection",
     "content",
     "content_type",
     "description",
+    "dimensions",
     "document_id",
     "due",
+    "id",
     "labels",
     "metadata",
     "status",
