@@ -18,12 +18,13 @@ const ABOUT: &str = "The gateway through which AI agents call tools: every call 
 const COMPONENTS: &str = "#/components/schemas/";
 
 /// What the operations are sorted by.
-const TAGS: [(&str, &str); 5] = [
+const TAGS: [(&str, &str); 6] = [
     ("tool-calls", "Calls of tools, from the request to the outcome"),
     ("events", "What happens, as it happens; `/asyncapi.json` describes the stream"),
     ("audit", "What happened, with its proof"),
     ("tools", "The contracts of the tools"),
     ("read-models", "What tools made"),
+    ("webhooks", "What other services tell toolgate, signed by them"),
 ];
 
 /// A type of the domain where a description refers to it. Its schema is given to [`describe`].

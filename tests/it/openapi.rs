@@ -119,7 +119,7 @@ async fn what_comes_over_the_stream_is_what_is_described() {
     let document = client.get("/asyncapi.json").await.json();
     client.call_and_wait("k", &crate::app::task()).await;
     let mut stream = client.events("?after=0", None).await;
-    for frame in stream.events(3).await {
+    for frame in stream.events(2).await {
         let message = format!("#/components/messages/{}/payload", frame.name());
         let schema = serde_json::json!({"components": document["components"], "$ref": message});
         let validator = jsonschema::draft202012::new(&schema).unwrap();

@@ -78,20 +78,22 @@ mod tests {
 
     #[test]
     fn a_lie_is_caught_and_nothing_of_it_repeated() {
-        let hit = json!({"document_id": "d", "title": "t", "score": 1.5, "highlight": "h"});
-        assert_eq!(check("knowledge.search", &json!({"hits": [hit]})), Ok(()));
+        let mut hit = json!({"document_id": "d", "title": "t", "updated_at": "2030-01-31T12:00:00Z", "position": "1",
+            "content_sha256": "", "score": 1.5, "highlight": "h"});
+        assert_eq!(check("knowledge.search", &json!({"hits": [hit], "is_complete": true})), Ok(()));
+        hit["score"] = json!("hunter2");
         for lie in [
             json!("hunter2"),
             json!({}),
-            json!({"hits": "hunter2"}),
-            json!({"hits": [{"document_id": "d", "title": "t", "score": "hunter2", "highlight": "h"}]}),
-            json!({"hits": [{"hunter2": 1}]}),
+            json!({"hits": "hunter2", "is_complete": true}),
+            json!({"hits": [hit], "is_complete": true}),
+            json!({"hits": [{"hunter2": 1}], "is_complete": true}),
         ] {
             let error = check("knowledge.search", &lie).unwrap_err();
             assert_eq!(error.kind, "urn:toolgate:tool:invalid-answer");
             assert!(!format!("{error:?}").contains("hunter2"), "{lie}: {error:?}");
         }
-        let wrong = json!({"hits": [{"document_id": "d", "title": "t", "score": "high", "highlight": "h"}]});
+        let wrong = json!({"hits": [hit], "is_complete": true});
         assert!(check("knowledge.search", &wrong).unwrap_err().detail.contains("score/type"));
         assert!(check("task.create", &json!({"task_id": "no uuid"})).is_err(), "formats count");
     }
