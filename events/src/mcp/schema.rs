@@ -78,10 +78,9 @@ impl<'a> Costs<'a> {
                         return Err(DefinitionError::Reference);
                     }
                     let of_member = match member {
-                        Value::String(reference) if name == "$ref" => {
-                            let pointer = reference.strip_prefix('#').ok_or(DefinitionError::Reference)?;
-                            self.of(self.root.pointer(pointer).ok_or(DefinitionError::Reference)?)?
-                        }
+                        Value::String(reference) if name == "$ref" => self.of(pointer(reference)
+                            .and_then(|pointer| self.root.pointer(pointer))
+                            .ok_or(DefinitionError::Reference)?)?,
                         member => self.of(member)?,
                     };
                     cost = cost.saturating_add(of_member);
@@ -101,6 +100,11 @@ impl<'a> Costs<'a> {
         self.known.insert(place, cost);
         Ok(cost)
     }
+}
+
+/// The JSON pointer of a reference. One with percent-encoding would lead whoever decodes it to another place than was judged.
+fn pointer(reference: &str) -> Option<&str> {
+    reference.strip_prefix('#').filter(|pointer| !pointer.contains('%') && (pointer.is_empty() || pointer.starts_with('/')))
 }
 
 #[cfg(test)]
@@ -128,6 +132,34 @@ mod tests {
             json!({"properties": {"a": {"$schema": "http://json-schema.org/draft-04/schema#"}}}),
         ] {
             assert_eq!(check(&schema), Err(DefinitionError::Reference), "{schema}");
+        }
+    }
+
+    #[test]
+    fn a_reference_leads_where_it_is_judged_to_lead() {
+        // Each has a harmless place of the name as it is spelt, and another of the name that the spelling stands for.
+        let decoys = |harmful: serde_json::Map<String, Value>| {
+            let mut defs = harmful;
+            for decoy in ["%61", "a%7E0", "%2561", "l%30"] {
+                defs.insert(decoy.to_owned(), json!({"type": "string"}));
+            }
+            move |reference: &str| check(&json!({"$defs": defs, "properties": {"x": {"$ref": reference}}}))
+        };
+        let recursive = json!({"a": {"items": {"$ref": "#/$defs/%61"}}, "a~": {"items": {"$ref": "#/$defs/a%7E0"}}});
+        let recursive = decoys(recursive.as_object().unwrap().clone());
+        let multiplying = decoys(
+            (0..40)
+                .map(|level| {
+                    let next = json!({"$ref": format!("#/$defs/l%3{}", (level + 1) % 10)});
+                    (format!("l{level}"), json!({"allOf": [next, next]}))
+                })
+                .collect(),
+        );
+        for reference in
+            ["#/$defs/%61", "#/$defs/a%7E0", "#/$defs/%2561", "#%2F$defs%2Fa", "#/%24defs/a", "%23/$defs/a", "#/$defs/l%30"]
+        {
+            assert_eq!(recursive(reference), Err(DefinitionError::Reference), "{reference}");
+            assert_eq!(multiplying(reference), Err(DefinitionError::Reference), "{reference}");
         }
     }
 
