@@ -16,7 +16,7 @@ pub async fn run(call: &Call, environment: &Environment) -> Result<Value, ToolEr
         return Err(ToolError::Internal("the contract names no upstream".to_owned()));
     };
     let arguments: Map<String, Value> = call.arguments()?;
-    result(environment.mcp.call(upstream, call.call_id, arguments).await?)
+    result(environment.mcp.call(upstream, call.tenant_id, call.call_id, arguments).await?)
 }
 
 /// What a tool says of its own failure is a failure of the call, and not a result that reads like one.
