@@ -228,3 +228,33 @@ pub fn problem(kind: &str, title: &str, detail: &str) -> CallError {
 fn answer(output: &impl Serialize) -> Result<Value, ToolError> {
     Ok(serde_json::to_value(output)?)
 }
+
+/// The database keeps no text with NUL.
+fn without_nul(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains('\0') => *text = text.replace('\0', "\u{fffd}"),
+        Value::Array(items) => items.iter_mut().for_each(without_nul),
+        Value::Object(members) => {
+            if members.keys().any(|name| name.contains('\0')) {
+                let renamed = std::mem::take(members).into_iter().map(|(name, value)| (name.replace('\0', "\u{fffd}"), value));
+                *members = renamed.collect();
+            }
+            members.values_mut().for_each(without_nul);
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn no_nul_is_kept() {
+        let mut value = json!({"a\0": ["\0b", {"c": "d\0"}]});
+        without_nul(&mut value);
+        assert_eq!(value, json!({"a\u{fffd}": ["\u{fffd}b", {"c": "d\u{fffd}"}]}));
+    }
+}
