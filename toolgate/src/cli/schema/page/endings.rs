@@ -16,6 +16,10 @@ const ENDINGS: &[(&str, &str)] = &[
         "busy",
         "As many calls of the server are under way as there may be. Nothing was sent. Try again a little later, under another key.",
     ),
+    (
+        "contract-changed",
+        "The tool's contract has changed since the call was accepted. Nothing was sent. Look at the contract, and ask again under another key.",
+    ),
     ("reported", "The other side's tool says itself that it failed. The words are its own."),
     ("upstream", "The other side failed, or answered what nobody can use."),
     (
