@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::DefinitionError;
+use super::{
+    DefinitionError,
+    text::{DESCRIPTIVE, is_plain},
+};
 
 /// Objects of a schema at the most, each counted as often as it is reached over references.
 const MAX_COST: u64 = 4_096;
@@ -78,6 +81,8 @@ impl<'a> Costs<'a> {
                         return Err(DefinitionError::Reference);
                     }
                     let of_member = match member {
+                        // It is cleaned before it is shown.
+                        Value::String(_) if DESCRIPTIVE.contains(&name.as_str()) => 0,
                         Value::String(reference) if name == "$ref" => self.of(pointer(reference)
                             .and_then(|pointer| self.root.pointer(pointer))
                             .ok_or(DefinitionError::Reference)?)?,
@@ -94,6 +99,8 @@ impl<'a> Costs<'a> {
                 }
                 cost
             }
+            // Cleaned it would be another value, and as it is nobody could read it.
+            Value::String(text) if !text.chars().all(is_plain) => return Err(DefinitionError::Value),
             _ => 0,
         };
         self.path.pop();
@@ -189,6 +196,25 @@ mod tests {
         for levels in [12, 60, 200] {
             assert_eq!(laughs(levels), Err(DefinitionError::TooCostly), "{levels}");
         }
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_seen_is_refused() {
+        for hidden in ["send\u{e0041}", "\u{202e}x", "a\u{200b}", "\u{1b}[2J"] {
+            for schema in [
+                json!({"enum": ["a", hidden]}),
+                json!({"const": hidden}),
+                json!({"properties": {"a": {"default": {"b": [hidden]}}}}),
+                json!({"examples": [{"b": hidden}]}),
+                json!({"pattern": hidden}),
+            ] {
+                assert_eq!(check(&schema), Err(DefinitionError::Value), "{schema}");
+            }
+            for described in ["title", "description", "$comment"] {
+                assert_eq!(check(&json!({"properties": {"a": {described: hidden}}})), Ok(()), "{described}");
+            }
+        }
+        assert_eq!(check(&json!({"default": "Zürich\n", "enum": ["日本"]})), Ok(()));
     }
 
     #[test]
