@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use toolgate_events::{
-    CallSubject, DecodeError, Envelope, Lane, Partition, Reuse, ToolCallEvent, ToolCallRequested, mcp,
+    CallError, CallSubject, DecodeError, Envelope, Lane, Partition, Reuse, Status, ToolCallEvent, ToolCallRequested, mcp,
     tools::{Contract, SideEffects},
 };
 use toolgate_store::{AppendError, Delivery, LoadError, crash};
@@ -106,15 +106,18 @@ async fn work(context: &Context, lane: &Lane, places: &Places, delivery: &Delive
         held = Held::of(held.subject, &recorded)?;
     }
     let Some(request) = held.call.request.clone() else { return Ok(()) };
-    let contract = contract_of(context, &request).await?;
-    match contract.and_then(|contract| Job::of(context, delivery, &held.subject, &request, contract)) {
-        Some(job) => job.work(places, held).await,
-        None => {
-            let error = problem("unknown-tool", "This release does not have the tool", "no worker of this lane can run it");
-            let outcome = Outcome::failed(held.call.attempts.max(1), Duration::ZERO, error);
-            record(context, delivery, &mut held, "unknown", outcome).await.map(drop)
-        }
-    }
+    let error = match contract_of(context, &request).await? {
+        Some(contract) if !is_as_decided(context, &request, contract) => changed(),
+        contract => match contract.and_then(|contract| Job::of(context, delivery, &held.subject, &request, contract)) {
+            Some(job) => return job.work(places, held).await,
+            None => problem("unknown-tool", "This release does not have the tool", "no worker of this lane can run it"),
+        },
+    };
+    // Of what it began under the contract of its time nobody knows how it ended.
+    let has_begun = request.tool.starts_with(mcp::PREFIX) && held.call.status == Some(Status::Running);
+    let error = if has_begun { unknown("the worker that ran it was lost, and its contract has changed").error } else { error };
+    let outcome = Outcome::failed(held.call.attempts.max(1), Duration::ZERO, error);
+    record(context, delivery, &mut held, "unknown", outcome).await.map(drop)
 }
 
 /// The request in a delivery, `None` for any other event, or why it cannot be understood.
@@ -149,14 +152,23 @@ async fn park(context: &Context, lane: &Lane, delivery: &Delivery, reason: &str)
 async fn contract_of(context: &Context, request: &ToolCallRequested) -> Result<Option<&'static Contract>, Abandoned> {
     let environment = &context.environment;
     let contract = environment.catalog.find(&request.tool);
-    let is_as_decided = |contract: &&Contract| {
-        contract.upstream.is_none() || contract.hash().is_ok_and(|hash| hash == request.authorization.contract_hash)
-    };
-    if !request.tool.starts_with(mcp::PREFIX) || contract.as_ref().is_some_and(is_as_decided) {
+    let is_known = contract.is_some_and(|contract| is_as_decided(context, request, contract));
+    if !request.tool.starts_with(mcp::PREFIX) || is_known {
         return Ok(contract);
     }
     environment.discovered.refresh().await.map_err(|error| LoadError::Unavailable(error.to_string()))?;
     Ok(environment.catalog.find(&request.tool))
+}
+
+/// Whether a call was accepted by this contract: its arguments were checked against that one, and what they may do follows from it.
+/// A contract of this release stays compatible with those before it, one of a server need not.
+fn is_as_decided(context: &Context, request: &ToolCallRequested, contract: &'static Contract) -> bool {
+    contract.upstream.is_none() || context.answers.contract_hash(contract) == request.authorization.contract_hash
+}
+
+fn changed() -> CallError {
+    let detail = "nothing was sent; look at the contract, and ask again under another key";
+    problem("contract-changed", "The tool's contract has changed since the call was accepted", detail)
 }
 
 /// A call that can be run, and what its contract and its arguments say about running it.

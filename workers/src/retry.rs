@@ -44,6 +44,7 @@ pub fn transient(error: &ToolError) -> Option<&'static str> {
         | ToolError::Conflict(_)
         | ToolError::Reported(_)
         | ToolError::Quarantined
+        | ToolError::Busy
         | ToolError::NotConfigured(_)
         | ToolError::Infrastructure(_)
         | ToolError::Internal(_)
@@ -68,6 +69,7 @@ fn may_have_taken_effect(error: &ToolError) -> bool {
         | ToolError::Conflict(_)
         | ToolError::Reported(_)
         | ToolError::Quarantined
+        | ToolError::Busy
         | ToolError::NotConfigured(_)
         | ToolError::Infrastructure(_)
         | ToolError::Internal(_)
@@ -105,6 +107,7 @@ mod tests {
             (EgressError::TooManyRedirects.into(), Verdict::Final, Verdict::Unknown),
             (EgressError::Blocked(EgressRule::AllowList).into(), Verdict::Final, Verdict::Final),
             (ToolError::InvalidArguments("no".to_owned()), Verdict::Final, Verdict::Final),
+            (ToolError::Busy, Verdict::Final, Verdict::Final),
             (ToolError::NotFound("nothing"), Verdict::Final, Verdict::Final),
             (ToolError::Internal("bug".to_owned()), Verdict::Final, Verdict::Final),
         ] {
@@ -112,6 +115,11 @@ mod tests {
             assert_eq!(verdict(Idempotent, &error), safe, "{error}");
             assert_eq!(verdict(Effectful, &error), effectful, "{error}");
         }
+    }
+
+    #[test]
+    fn that_we_are_busy_is_no_failure_of_the_other_side() {
+        assert_eq!(transient(&ToolError::Busy), None);
     }
 
     #[test]

@@ -55,6 +55,5 @@ pub async fn handler(
         tracing::warn!(error = %error, "a change of the BaseHub repository could not be announced");
         again()
     })?;
-    state.log.flush().await;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -33,6 +33,8 @@ pub enum DefinitionError {
     TooDeep,
     #[error("a member's name holds characters that cannot be seen")]
     Name,
+    #[error("a schema's value holds characters that cannot be seen")]
+    Value,
     #[error("a schema is not an object")]
     NotASchema,
     #[error("a schema refers to something outside itself, or by another means than a JSON pointer")]

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::DefinitionError;
+use super::{
+    DefinitionError,
+    text::{DESCRIPTIVE, is_plain},
+};
 
 /// Objects of a schema at the most, each counted as often as it is reached over references.
 const MAX_COST: u64 = 4_096;
@@ -78,10 +81,11 @@ impl<'a> Costs<'a> {
                         return Err(DefinitionError::Reference);
                     }
                     let of_member = match member {
-                        Value::String(reference) if name == "$ref" => {
-                            let pointer = reference.strip_prefix('#').ok_or(DefinitionError::Reference)?;
-                            self.of(self.root.pointer(pointer).ok_or(DefinitionError::Reference)?)?
-                        }
+                        // It is cleaned before it is shown.
+                        Value::String(_) if DESCRIPTIVE.contains(&name.as_str()) => 0,
+                        Value::String(reference) if name == "$ref" => self.of(pointer(reference)
+                            .and_then(|pointer| self.root.pointer(pointer))
+                            .ok_or(DefinitionError::Reference)?)?,
                         member => self.of(member)?,
                     };
                     cost = cost.saturating_add(of_member);
@@ -95,12 +99,19 @@ impl<'a> Costs<'a> {
                 }
                 cost
             }
+            // Cleaned it would be another value, and as it is nobody could read it.
+            Value::String(text) if !text.chars().all(is_plain) => return Err(DefinitionError::Value),
             _ => 0,
         };
         self.path.pop();
         self.known.insert(place, cost);
         Ok(cost)
     }
+}
+
+/// The JSON pointer of a reference. One with percent-encoding would lead whoever decodes it to another place than was judged.
+fn pointer(reference: &str) -> Option<&str> {
+    reference.strip_prefix('#').filter(|pointer| !pointer.contains('%') && (pointer.is_empty() || pointer.starts_with('/')))
 }
 
 #[cfg(test)]
@@ -132,6 +143,34 @@ mod tests {
     }
 
     #[test]
+    fn a_reference_leads_where_it_is_judged_to_lead() {
+        // Each has a harmless place of the name as it is spelt, and another of the name that the spelling stands for.
+        let decoys = |harmful: serde_json::Map<String, Value>| {
+            let mut defs = harmful;
+            for decoy in ["%61", "a%7E0", "%2561", "l%30"] {
+                defs.insert(decoy.to_owned(), json!({"type": "string"}));
+            }
+            move |reference: &str| check(&json!({"$defs": defs, "properties": {"x": {"$ref": reference}}}))
+        };
+        let recursive = json!({"a": {"items": {"$ref": "#/$defs/%61"}}, "a~": {"items": {"$ref": "#/$defs/a%7E0"}}});
+        let recursive = decoys(recursive.as_object().unwrap().clone());
+        let multiplying = decoys(
+            (0..40)
+                .map(|level| {
+                    let next = json!({"$ref": format!("#/$defs/l%3{}", (level + 1) % 10)});
+                    (format!("l{level}"), json!({"allOf": [next, next]}))
+                })
+                .collect(),
+        );
+        for reference in
+            ["#/$defs/%61", "#/$defs/a%7E0", "#/$defs/%2561", "#%2F$defs%2Fa", "#/%24defs/a", "%23/$defs/a", "#/$defs/l%30"]
+        {
+            assert_eq!(recursive(reference), Err(DefinitionError::Reference), "{reference}");
+            assert_eq!(multiplying(reference), Err(DefinitionError::Reference), "{reference}");
+        }
+    }
+
+    #[test]
     fn what_refers_to_itself_is_refused() {
         for schema in [
             json!({"$ref": "#"}),
@@ -157,6 +196,25 @@ mod tests {
         for levels in [12, 60, 200] {
             assert_eq!(laughs(levels), Err(DefinitionError::TooCostly), "{levels}");
         }
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_seen_is_refused() {
+        for hidden in ["send\u{e0041}", "\u{202e}x", "a\u{200b}", "\u{1b}[2J"] {
+            for schema in [
+                json!({"enum": ["a", hidden]}),
+                json!({"const": hidden}),
+                json!({"properties": {"a": {"default": {"b": [hidden]}}}}),
+                json!({"examples": [{"b": hidden}]}),
+                json!({"pattern": hidden}),
+            ] {
+                assert_eq!(check(&schema), Err(DefinitionError::Value), "{schema}");
+            }
+            for described in ["title", "description", "$comment"] {
+                assert_eq!(check(&json!({"properties": {"a": {described: hidden}}})), Ok(()), "{described}");
+            }
+        }
+        assert_eq!(check(&json!({"default": "Zürich\n", "enum": ["日本"]})), Ok(()));
     }
 
     #[test]

@@ -4,6 +4,8 @@ use serde_json::Value;
 
 /// Characters of a description at the most.
 const MAX_LENGTH: usize = 4_096;
+/// What a schema says to its readers alone; everything else in it is a value.
+pub(super) const DESCRIPTIVE: [&str; 3] = ["description", "title", "$comment"];
 
 /// A stranger's text as it may be shown: without what cannot be seen but is read by models and terminals, and not too long.
 pub fn clean(text: &str) -> Cow<'_, str> {
@@ -19,7 +21,7 @@ pub(super) fn clean_schema(value: &mut Value) {
         Value::Object(members) => {
             for (name, member) in members {
                 match member {
-                    Value::String(text) if ["description", "title", "$comment"].contains(&name.as_str()) => {
+                    Value::String(text) if DESCRIPTIVE.contains(&name.as_str()) => {
                         if let Cow::Owned(cleaned) = clean(text) {
                             *text = cleaned;
                         }

@@ -51,8 +51,10 @@ impl Definitions {
         let (entries, sequence) = self.0.read_after(sequence).await?;
         let mut changes = Vec::with_capacity(entries.len());
         for (subject, payload) in entries {
-            if let Some(change) = decode(&subject, &payload).map_err(EntryError::from)? {
-                changes.push(change);
+            match decode(&subject, &payload) {
+                Ok(change) => changes.extend(change),
+                // The tool stays as it was known; the others, and the process, need not suffer for it.
+                Err(error) => tracing::error!(subject, error = %error, "what is known of an MCP tool cannot be read"),
             }
         }
         Ok((changes, sequence))
@@ -68,7 +70,14 @@ impl Definitions {
             let after = next(before.clone());
             (before.as_ref() != Some(&after)).then_some(Some(after))
         };
-        Ok(self.0.update(&subject(SEEN, name), next).await?)
+        match self.0.update(&subject(SEEN, name), next).await {
+            // Not replaced either: a later release may have written it, and a new first sight would pin what nobody has looked at.
+            Err(EntryError::Json(error)) => {
+                tracing::error!(tool = %name, error = %error, "what is known of an MCP tool cannot be read");
+                Ok(())
+            }
+            seen => Ok(seen?),
+        }
     }
 
     /// Puts down what an operator has accepted.
@@ -76,7 +85,7 @@ impl Definitions {
     /// # Errors
     /// [`DefinitionsError::Entry`]; the same again is safe.
     pub async fn accept(&self, name: &ToolName, acceptance: &Acceptance) -> Result<(), DefinitionsError> {
-        Ok(self.0.update(&subject(ACCEPTED, name), |_: Option<Option<Acceptance>>| Some(Some(acceptance.clone()))).await?)
+        Ok(self.0.replace(&subject(ACCEPTED, name), &Some(acceptance)).await?)
     }
 
     /// Forgets a tool: what is seen of it next is seen for the first time.
@@ -85,8 +94,8 @@ impl Definitions {
     /// [`DefinitionsError::Entry`]; the same again is safe.
     pub async fn forget(&self, name: &ToolName) -> Result<(), DefinitionsError> {
         // In this order a tool is at no time called by a definition that was given up.
-        self.0.update(&subject(SEEN, name), |_: Option<Option<Sighting>>| Some(None)).await?;
-        Ok(self.0.update(&subject(ACCEPTED, name), |_: Option<Option<Acceptance>>| Some(None)).await?)
+        self.0.replace(&subject(SEEN, name), &None::<Sighting>).await?;
+        Ok(self.0.replace(&subject(ACCEPTED, name), &None::<Acceptance>).await?)
     }
 }
 

@@ -113,6 +113,17 @@ impl Entries {
         Err(EntryError::Contended)
     }
 
+    /// Replaces an entry, whatever it was: also one that cannot be read.
+    ///
+    /// # Errors
+    /// [`EntryError`]; the change may then be made or not, and the same again is safe.
+    pub async fn replace(&self, subject: &str, next: &impl Serialize) -> Result<(), EntryError> {
+        timeout(PATIENCE, self.stream()).await??;
+        let payload = serde_json::to_vec(next)?;
+        self.context.publish(subject.to_owned(), payload.into()).await.map_err(broker)?.await.map_err(broker)?;
+        Ok(())
+    }
+
     /// The stream, made on first use, with its state as of now.
     async fn stream(&self) -> Result<jetstream::stream::Stream, EntryError> {
         self.context.get_or_create_stream(Self::config(self.stream, self.subjects)).await.map_err(broker)

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
-use toolgate_events::TenantId;
+use toolgate_events::{Partition, TenantId};
 
 use crate::{Log, LogError};
 
@@ -21,13 +21,17 @@ pub struct Invalidated {
 }
 
 impl Log {
-    /// Tells every worker.
+    /// Tells every worker, and waits until the broker has it.
     ///
     /// # Errors
-    /// When it could not be sent; whoever asked for it should ask again.
+    /// When it may not have been told; whoever asked for it should ask again.
     pub async fn announce_invalidated(&self, invalidated: &Invalidated) -> Result<(), LogError> {
         let payload = Bytes::from(serde_json::to_vec(invalidated).map_err(|error| LogError::Announce(error.to_string()))?);
-        self.client.publish(SUBJECT, payload).await.map_err(|error| LogError::Announce(error.to_string()))
+        let connections = self.connections();
+        self.client.publish(SUBJECT, payload).await.map_err(|error| LogError::Announce(error.to_string()))?;
+        // The broker takes what comes over one connection in its order, so that the answer to a later question shows that it has this.
+        self.partition_state(Partition(0)).await?;
+        if self.connections() == connections { Ok(()) } else { Err(LogError::Announce("the connection was lost".to_owned())) }
     }
 
     /// What others announce; `None` for an announcement that this release does not understand.

@@ -157,10 +157,11 @@ impl<'a> Parts<'a> {
         let discovered = self.discovered(&log).await?;
         // Another worker keeps the servers when this one does not serve their lane.
         let servers = if lanes.contains(&Lane::mcp()) { self.mcp_servers()? } else { Vec::new() };
+        let concurrency_by_lane = concurrency_by_lane(&settings.lane_concurrency_by_lane);
         let options = McpOptions {
             refresh: Duration::from_secs(settings.mcp_refresh_seconds),
             trust_first: settings.mcp_pin_first,
-            lane_concurrency: settings.lane_concurrency,
+            lane_concurrency: concurrency_by_lane.get(Lane::mcp().as_str()).copied().unwrap_or(settings.lane_concurrency),
         };
         let environment = toolgate_workers::Environment {
             artifacts: Artifacts::open(&log).await?,
@@ -180,7 +181,7 @@ impl<'a> Parts<'a> {
         let options = toolgate_workers::Options {
             lanes,
             lane_concurrency: settings.lane_concurrency,
-            lane_concurrency_by_lane: concurrency_by_lane(&settings.lane_concurrency_by_lane),
+            lane_concurrency_by_lane: concurrency_by_lane,
             circuit_open: Duration::from_millis(settings.circuit_open_ms),
             ack_wait: Duration::from_millis(settings.ack_wait_ms),
             webhook: self.webhook(&environment.egress)?,

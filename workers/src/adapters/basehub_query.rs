@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use toolgate_events::tools::{BasehubBlocks, BasehubError, BasehubPage, BasehubQueryInput, BasehubQueryOutput, BasehubSearch};
 use toolgate_security::{EgressRequest, EgressResponse};
 
-use super::{Call, ToolError, answer, graphql};
+use super::{Call, ToolError, answer, graphql, without_nul};
 use crate::{BaseHub, Environment};
 
 const TOOL: &str = "basehub.query";
@@ -166,22 +166,6 @@ fn shown(Failure { message, path }: Failure) -> BasehubError {
     BasehubError { message, path }
 }
 
-/// The database keeps no NUL.
-fn without_nul(value: &mut Value) {
-    match value {
-        Value::String(text) if text.contains('\0') => *text = text.replace('\0', "\u{fffd}"),
-        Value::Array(items) => items.iter_mut().for_each(without_nul),
-        Value::Object(members) => {
-            if members.keys().any(|name| name.contains('\0')) {
-                *members =
-                    std::mem::take(members).into_iter().map(|(name, value)| (name.replace('\0', "\u{fffd}"), value)).collect();
-            }
-            members.values_mut().for_each(without_nul);
-        }
-        _ => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,12 +201,5 @@ mod tests {
         for data in [json!({"a": null}), json!({"a": {"b": null}}), json!({"a": {"b": {"items": 1}}})] {
             assert!(Page { path: "a.b".to_owned(), first: 2, skip: 0 }.of(&data).is_err());
         }
-    }
-
-    #[test]
-    fn no_nul_is_kept() {
-        let mut value = json!({"a\0": ["\0b", {"c": "d\0"}]});
-        without_nul(&mut value);
-        assert_eq!(value, json!({"a\u{fffd}": ["\u{fffd}b", {"c": "d\u{fffd}"}]}));
     }
 }

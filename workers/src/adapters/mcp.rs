@@ -2,7 +2,7 @@ use rmcp::model::CallToolResult;
 use serde_json::{Map, Value, json};
 use toolgate_events::mcp::clean;
 
-use super::{Call, ToolError};
+use super::{Call, ToolError, without_nul};
 use crate::Environment;
 
 /// Bytes of a result at the most.
@@ -16,7 +16,7 @@ pub async fn run(call: &Call, environment: &Environment) -> Result<Value, ToolEr
         return Err(ToolError::Internal("the contract names no upstream".to_owned()));
     };
     let arguments: Map<String, Value> = call.arguments()?;
-    result(environment.mcp.call(upstream, call.call_id, arguments).await?)
+    result(environment.mcp.call(upstream, call.tenant_id, call.call_id, arguments).await?)
 }
 
 /// What a tool says of its own failure is a failure of the call, and not a result that reads like one.
@@ -43,22 +43,6 @@ fn words(content: &Value) -> String {
     match clean(all.trim()).into_owned() {
         none if none.is_empty() => "the tool says that it failed, and not why".to_owned(),
         words => words,
-    }
-}
-
-/// The database keeps no text with NUL.
-fn without_nul(value: &mut Value) {
-    match value {
-        Value::String(text) if text.contains('\0') => *text = text.replace('\0', "\u{fffd}"),
-        Value::Array(items) => items.iter_mut().for_each(without_nul),
-        Value::Object(members) => {
-            if members.keys().any(|name| name.contains('\0')) {
-                let renamed = std::mem::take(members).into_iter().map(|(name, value)| (name.replace('\0', "\u{fffd}"), value));
-                *members = renamed.collect();
-            }
-            members.values_mut().for_each(without_nul);
-        }
-        _ => {}
     }
 }
 

@@ -131,6 +131,10 @@ pub enum ToolError {
     /// The other side's tool is not the one that was accepted: nothing is sent until an operator accepts the change.
     #[error("the upstream server defines this tool otherwise than it did when it was accepted; an operator must look at it")]
     Quarantined,
+    /// As many calls are under way as there may be, so that nothing was sent: recorded, never retried. It says nothing about the
+    /// other side.
+    #[error("as many calls of this server are under way as there may be")]
+    Busy,
     /// toolgate's own database or log is away: the call waits for it, since nobody else could do better.
     #[error("{0}")]
     Infrastructure(String),
@@ -176,6 +180,7 @@ impl ToolError {
             }
             Self::Reported(_) => ("urn:toolgate:tool:reported", "The tool says that it failed"),
             Self::Quarantined => ("urn:toolgate:tool:quarantined", "The tool has changed and is not run"),
+            Self::Busy => ("urn:toolgate:tool:busy", "Too many calls are under way"),
             Self::Infrastructure(_) => ("urn:toolgate:tool:unavailable", "The tool could not be run"),
             Self::Internal(_) => ("urn:toolgate:tool:internal", "The tool failed by its own fault"),
             Self::Answer(_) => ("urn:toolgate:tool:invalid-answer", "The tool's answer cannot be recorded"),
@@ -222,4 +227,34 @@ pub fn problem(kind: &str, title: &str, detail: &str) -> CallError {
 
 fn answer(output: &impl Serialize) -> Result<Value, ToolError> {
     Ok(serde_json::to_value(output)?)
+}
+
+/// The database keeps no text with NUL.
+fn without_nul(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains('\0') => *text = text.replace('\0', "\u{fffd}"),
+        Value::Array(items) => items.iter_mut().for_each(without_nul),
+        Value::Object(members) => {
+            if members.keys().any(|name| name.contains('\0')) {
+                let renamed = std::mem::take(members).into_iter().map(|(name, value)| (name.replace('\0', "\u{fffd}"), value));
+                *members = renamed.collect();
+            }
+            members.values_mut().for_each(without_nul);
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn no_nul_is_kept() {
+        let mut value = json!({"a\0": ["\0b", {"c": "d\0"}]});
+        without_nul(&mut value);
+        assert_eq!(value, json!({"a\u{fffd}": ["\u{fffd}b", {"c": "d\u{fffd}"}]}));
+    }
 }

@@ -18,7 +18,8 @@ use toolgate_security::Redactor;
 use super::{McpServer, McpTransport};
 
 /// Runs the server under a shell with a process group of its own. Its standard error is a socket whose other end this process
-/// alone holds: when that is closed, however this process ended, the whole group is killed.
+/// alone holds: when that is closed, however this process ended, the whole group is killed. What has left the group, as by a session
+/// of its own, lives on.
 const LEASH: &str = r#"
 exec 3<&0 4>&1 </dev/null >/dev/null
 "$@" <&3 >&4 3<&- 4>&- &
@@ -33,7 +34,7 @@ const PATH: &str = "PATH";
 /// Bytes of one line that a server says on its standard error; the rest of it is another line.
 const MAX_LINE: u64 = 1_024;
 
-/// A running server. Dropping it kills the server and what that has started.
+/// A running server. Dropping it kills the server and what that has started, unless that has left the process group.
 #[derive(Debug)]
 pub struct Running {
     _shell: Child,

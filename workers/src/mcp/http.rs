@@ -24,6 +24,8 @@ use super::MAX_MESSAGE;
 const TOOL: &str = "mcp";
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// The least that a server may ask for as the time before it is connected to again, in milliseconds.
+const SHORTEST_RETRY: u64 = 1_000;
 const JSON: &str = "application/json";
 const EVENTS: &str = "text/event-stream";
 
@@ -196,7 +198,8 @@ fn events(body: Body) -> BoxStream<'static, Result<Sse, SseError>> {
             Err(error) => Some((Err(std::io::Error::other(error)), (body, None))),
         }
     });
-    SseStream::from_bytes_stream(bounded.boxed()).boxed()
+    let paced = |sse: Sse| Sse { retry: sse.retry.map(|pause| pause.max(SHORTEST_RETRY)), ..sse };
+    SseStream::from_bytes_stream(bounded.boxed()).map_ok(paced).boxed()
 }
 
 /// Counts the bytes of an event that has not ended. An empty line ends it (HTML, server-sent events).
@@ -250,6 +253,15 @@ mod tests {
         };
         assert!(first(MAX_MESSAGE - 1).await.is_ok() && first(MAX_MESSAGE).await.is_ok());
         assert!(first(MAX_MESSAGE + 1).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_server_cannot_ask_to_be_connected_to_without_a_pause() {
+        for (asked, kept) in [(0, 1_000), (999, 1_000), (1_000, 1_000), (1_001, 1_001)] {
+            let event = Bytes::from(format!("retry: {asked}\ndata: x\n\n"));
+            let sse = events(stream::iter([Ok(event)]).boxed()).next().await.unwrap().unwrap();
+            assert_eq!(sse.retry, Some(kept));
+        }
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ mod child;
 mod config;
 mod discovery;
 mod http;
+mod places;
 mod server;
 mod session;
 
@@ -17,7 +18,7 @@ use prometheus_client::{
 };
 use rmcp::model::CallToolResult;
 use serde_json::{Map, Value};
-use toolgate_events::{CallId, tools::Upstream};
+use toolgate_events::{CallId, TenantId, tools::Upstream};
 use toolgate_security::Redactor;
 use toolgate_store::{Clock, Discovered};
 
@@ -83,11 +84,12 @@ impl Mcp {
     pub(crate) async fn call(
         &self,
         upstream: &Upstream,
+        tenant: TenantId,
         call_id: CallId,
         arguments: Map<String, Value>,
     ) -> Result<CallToolResult, ToolError> {
         match self.0.get(&upstream.server) {
-            Some(server) => server.call(upstream, call_id, arguments).await,
+            Some(server) => server.call(upstream, tenant, call_id, arguments).await,
             None => Err(ToolError::Upstream { detail: "this worker does not know the MCP server".to_owned(), sent: false }),
         }
     }

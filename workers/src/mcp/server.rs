@@ -11,16 +11,17 @@ use rmcp::{
 };
 use serde_json::{Map, Value, json};
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::Notify,
     time::{sleep, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
-use toolgate_events::{CallId, mcp::clean, tools::Upstream};
+use toolgate_events::{CallId, TenantId, mcp::clean, tools::Upstream};
 use toolgate_security::Redactor;
 
 use super::{
     McpServer, Up,
     discovery::{Discovery, Usable},
+    places::Places,
     session::{Session, SessionError},
 };
 use crate::adapters::ToolError;
@@ -46,9 +47,7 @@ struct Shared {
     config: McpServer,
     /// Nothing while there is no session.
     live: RwLock<Option<Live>>,
-    /// Calls that run, and calls that wait: what a server that hangs can keep of the lane.
-    running: Semaphore,
-    waiting: Semaphore,
+    places: Places,
     /// Told when the server says that its tools have changed, or a call was not answered.
     check: Arc<Notify>,
 }
@@ -71,13 +70,7 @@ impl Server {
         places: usize,
         up: Up,
     ) -> Self {
-        let shared = Arc::new(Shared {
-            config,
-            live: RwLock::default(),
-            running: Semaphore::new(places),
-            waiting: Semaphore::new(places),
-            check: Arc::default(),
-        });
+        let shared = Arc::new(Shared { config, live: RwLock::default(), places: Places::new(places), check: Arc::default() });
         let task = keep(Arc::clone(&shared), discovery, redactor, refresh, up);
         Self { shared, _task: AbortOnDropHandle::new(tokio::spawn(task)) }
     }
@@ -86,10 +79,11 @@ impl Server {
     pub async fn call(
         &self,
         upstream: &Upstream,
+        tenant: TenantId,
         call_id: CallId,
         arguments: Map<String, Value>,
     ) -> Result<CallToolResult, ToolError> {
-        let _place = self.place().await?;
+        let _place = self.shared.places.take(tenant).await?;
         let peer = {
             let live = self.shared.live.read().unwrap_or_else(PoisonError::into_inner);
             let Some(live) = live.as_ref() else { return Err(unavailable("the MCP server cannot be reached")) };
@@ -107,16 +101,6 @@ impl Server {
             unanswered.settle();
         }
         answer.map_err(|error| failed(&error))
-    }
-
-    /// A place among the running calls, or among the few that wait for one.
-    async fn place(&self) -> Result<tokio::sync::SemaphorePermit<'_>, ToolError> {
-        if let Ok(place) = self.shared.running.try_acquire() {
-            return Ok(place);
-        }
-        let busy = || unavailable("the MCP server has as many calls as it may have");
-        let _waiting = self.shared.waiting.try_acquire().map_err(|_| busy())?;
-        self.shared.running.acquire().await.map_err(|_| busy())
     }
 }
 

@@ -3,9 +3,10 @@
 use aws_lc_rs::hmac;
 use futures::StreamExt;
 use reqwest::{Method, RequestBuilder};
-use toolgate_store::Invalidated;
+use secrecy::ExposeSecret;
+use toolgate_store::{Invalidated, User};
 
-use crate::app::{Client, TestApp, send};
+use crate::app::{Child, Client, Proxy, Role, Stack, Tenant, TestApp, Token, send};
 
 const SECRET: &str = "canary-webhook-secret";
 
@@ -42,6 +43,21 @@ async fn a_signed_message_is_told_to_every_worker() {
     for mut worker in [std::pin::pin!(one), std::pin::pin!(other)] {
         assert_eq!(worker.next().await.unwrap(), Some(Invalidated { tool: "basehub.query".to_owned(), tenant_id: None }));
     }
+}
+
+#[tokio::test]
+async fn what_the_broker_does_not_confirm_is_503() {
+    let stack = Stack::new().await;
+    let proxy = Proxy::before(&stack.connections.nats_roles[&User::CommandApi]).await;
+    let secret = format!("bshb_workflow_1:{SECRET}");
+    let variables = [("TOOLGATE_BASEHUB_WEBHOOK_SECRET", secret.as_str()), ("NATS_URL_COMMAND_API", proxy.url.expose_secret())];
+    let api = Child::start(&stack, Role::CommandApi, &variables).await;
+    let tenant = Tenant::new();
+    let client = Client::new(api.url(), tenant, Token::of(tenant, "admin").sign(stack.issuer()));
+    assert_eq!(send(signed(&client, "{}")).await.status, 204);
+    proxy.withhold_answers();
+    send(signed(&client, "{}")).await.problem(503, "unavailable");
+    proxy.release_answers();
 }
 
 #[tokio::test]

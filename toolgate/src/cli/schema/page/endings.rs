@@ -12,6 +12,14 @@ const ENDINGS: &[(&str, &str)] = &[
         "quarantined",
         "The other side's tool has changed since it was accepted. Nothing is sent until an operator accepts the change.",
     ),
+    (
+        "busy",
+        "As many calls of the server are under way as there may be. Nothing was sent. Try again a little later, under another key.",
+    ),
+    (
+        "contract-changed",
+        "The tool's contract has changed since the call was accepted. Nothing was sent. Look at the contract, and ask again under another key.",
+    ),
     ("reported", "The other side's tool says itself that it failed. The words are its own."),
     ("upstream", "The other side failed, or answered what nobody can use."),
     (
