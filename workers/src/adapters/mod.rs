@@ -115,7 +115,6 @@ pub enum ToolError {
     /// The operator has not set the tool up, or not rightly: recorded, never retried.
     #[error("{0}")]
     NotConfigured(&'static str),
-    /// The request to the outside was refused or not answered: recorded, never retried. Its words are for the caller.
     /// The request to the outside was refused or not answered: tried again where that is safe. Its words are for the caller.
     #[error(transparent)]
     Egress(#[from] EgressError),
@@ -123,15 +122,14 @@ pub enum ToolError {
     /// have taken effect there.
     #[error("{detail}")]
     Upstream { detail: String, sent: bool },
-    /// toolgate's own database or log is away: the call waits for it, since nobody else could do better. An effectful tool says
-    /// so only before it has sent anything.
     /// The tool itself says that it failed: recorded, never retried. Its words are a stranger's, bounded, and for the caller.
     #[error("{0}")]
     Reported(String),
     /// The other side's tool is not the one that was accepted: nothing is sent until an operator accepts the change.
     #[error("the upstream server defines this tool otherwise than it did when it was accepted; an operator must look at it")]
     Quarantined,
-    /// toolgate's own database or log is away: the call waits for it, since nobody else could do better.
+    /// toolgate's own database or log is away: the call waits for it, since nobody else could do better. An effectful tool says
+    /// so only before it has sent anything.
     #[error("{0}")]
     Infrastructure(String),
     /// A fault of the adapter itself: recorded, never retried, its words only in the log.
