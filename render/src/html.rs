@@ -1,6 +1,6 @@
 //! Markdown to a self-contained HTML page: no scripts, no foreign markup, nothing loaded from elsewhere.
 
-use pulldown_cmark::{CowStr, Event, Tag, TagEnd, html};
+use pulldown_cmark::{CowStr, Event, LinkType, Tag, TagEnd, html};
 
 use crate::markdown;
 
@@ -27,6 +27,8 @@ pub(crate) fn render(title: &str, text: &str, locale: Option<&str>) -> String {
 fn tame(event: Event<'_>) -> Event<'_> {
     match event {
         Event::Html(markup) | Event::InlineHtml(markup) => Event::Text(markup),
+        // A bare address, which gets its scheme when it is written.
+        link @ Event::Start(Tag::Link { link_type: LinkType::Email, .. }) => link,
         Event::Start(Tag::Link { link_type, dest_url, title, id }) => {
             Event::Start(Tag::Link { link_type, dest_url: harmless(dest_url), title, id })
         }
@@ -59,6 +61,14 @@ mod tests {
             assert!(!page.contains(bad), "{bad} in {page}");
         }
         assert!(page.contains("https://example.com"));
+    }
+
+    #[test]
+    fn an_address_in_angle_brackets_leads_to_mail() {
+        for source in ["<a@b.c>", "<mailto:a@b.c>", "[a](mailto:a@b.c)"] {
+            let page = render("T", source, None);
+            assert!(page.contains("href=\"mailto:a@b.c\""), "{source}: {page}");
+        }
     }
 
     #[test]

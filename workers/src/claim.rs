@@ -45,7 +45,9 @@ pub async fn claim(
     }
     loop {
         let worker = context.name.clone();
-        let command = match held.call.status {
+        // Before the append, which reads the call anew where the log does not tell what became of it.
+        let status = held.call.status;
+        let command = match status {
             // The broker gives a running call away only when its worker has been silent too long.
             Some(Status::Running) if is_effectful => return Ok(Claim::Unknown { attempt: held.call.attempts }),
             Some(Status::Running) => {
@@ -62,7 +64,6 @@ pub async fn claim(
         match held.append_claim(context, event).await {
             Ok(()) => return Ok(Claim::Run { attempt: held.call.attempts }),
             Err(Abandoned::Append(AppendError::Conflict)) => {
-                let status = held.call.status;
                 held.reload(context).await?;
                 // Somebody claimed between our reading and our writing: they run it.
                 if held.call.status == Some(Status::Running) && status != Some(Status::Running) {

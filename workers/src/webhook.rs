@@ -31,6 +31,8 @@ const LANE: &str = "task";
 const CONCURRENCY: usize = 16;
 /// Messages of one partition that wait for their next attempt. Beyond that, newer ones wait with them.
 const MAX_WAITING: u32 = 1_000;
+/// When the log does not answer: each look counts as a delivery, so there should be few.
+const LOG_PAUSE: Duration = Duration::from_secs(30);
 
 /// Where outcomes of tasks are told.
 #[derive(Clone, Debug)]
@@ -118,7 +120,7 @@ async fn deliver(sender: &Sender, places: &Places, delivery: &Delivery, shutdown
         Ok(None) => return delivery.ack().await,
         Err(reason) => {
             tracing::warn!(reason = %reason, subject = delivery.subject(), "a webhook waits for the log");
-            return delivery.retry_after(Duration::from_secs(1)).await;
+            return delivery.retry_after(LOG_PAUSE).await;
         }
     };
     let Some(_place) = shutdown.run_until_cancelled(places.take(message.tenant_id, None)).await else {
@@ -133,7 +135,8 @@ async fn deliver(sender: &Sender, places: &Places, delivery: &Delivery, shutdown
         }
         Verdict::Gone => sender.give_up(delivery, "the receiver answered 410").await,
         Verdict::Failed(reason, asked) => {
-            match schedule::pause(sender.webhook.first_pause, delivery.delivered, message.event_id, asked) {
+            let age = (sender.environment.clock.now() - message.recorded).to_std().unwrap_or_default();
+            match schedule::pause(sender.webhook.first_pause, delivery.delivered, age, message.event_id, asked) {
                 Some(pause) => {
                     tracing::debug!(reason, attempt = delivery.delivered, "a webhook was not delivered yet");
                     sender.metrics.webhook("retried");

@@ -20,6 +20,7 @@ use crate::{
 
 /// Tenant-made HTML must not run as our origin.
 const SANDBOX: &str = "sandbox; default-src 'none'; style-src 'unsafe-inline'";
+const CACHED: HeaderValue = HeaderValue::from_static("private, no-cache");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
@@ -71,7 +72,8 @@ pub(crate) async fn get_artifact(
 
     let etag = format!("\"{}\"", document.sha256);
     if is_unchanged(&request, &etag) {
-        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+        // What would have come with 200 and says how to keep it (RFC 9110, section 15.4.5).
+        return Ok((StatusCode::NOT_MODIFIED, [(header::CACHE_CONTROL, CACHED)], [(header::ETAG, etag)]).into_response());
     }
     let (tenant, artifact) = (principal.tenant_id, document.artifact_id);
     let headers = headers(&document, &etag);
@@ -126,7 +128,7 @@ fn headers(document: &DocumentRow, etag: &str) -> HeaderMap {
     let mut headers = HeaderMap::from_iter([
         (header::CONTENT_LENGTH, HeaderValue::from(document.size)),
         (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")),
+        (header::CACHE_CONTROL, CACHED),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(SANDBOX)),
     ]);

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use pulldown_cmark::{Alignment as Column, CowStr, Event, Tag, TagEnd};
+use pulldown_cmark::{Alignment as Column, CowStr, Event, LinkType, Tag, TagEnd};
 use typst::{
     foundations::{Content, NativeElement, Packed, Smart},
     layout::{Alignment, Celled, HAlignment, Sizing, TrackSizings},
@@ -163,6 +163,10 @@ fn opened(tag: Tag<'_>) -> Open {
         Tag::List(start) => Open { start, ..Open::default() },
         Tag::Table(columns) => Open { columns, ..Open::default() },
         Tag::CodeBlock(_) => Open { code: Some(String::new()), ..Open::default() },
+        // A bare address.
+        Tag::Link { link_type: LinkType::Email, dest_url, .. } => {
+            Open { url: harmless(&format!("mailto:{dest_url}").into()), ..Open::default() }
+        }
         Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. } => Open { url: harmless(&dest_url), ..Open::default() },
         _ => Open::default(),
     }
@@ -274,6 +278,22 @@ mod tests {
         let (words, kinds) = parts("![a photo](file:///etc/passwd) <img src=x>\n\n<script>alert(1)</script>\n");
         assert_eq!(words.trim_end(), "a photo <img src=x><script>alert(1)</script>");
         assert!(!kinds.contains(&"image") && !kinds.contains(&"link"), "{kinds:?}");
+    }
+
+    #[test]
+    fn an_address_in_angle_brackets_leads_to_mail() {
+        for text in ["<a@b.c>", "<mailto:a@b.c>", "[a](mailto:a@b.c)"] {
+            let mut targets = Vec::new();
+            let _: ControlFlow<()> = of("Title", text).traverse(&mut |element| {
+                if let Some(link) = element.to_packed::<LinkElem>()
+                    && let LinkTarget::Dest(Destination::Url(url)) = &link.dest
+                {
+                    targets.push(url.to_string());
+                }
+                ControlFlow::Continue(())
+            });
+            assert_eq!(targets, ["mailto:a@b.c"], "{text}");
+        }
     }
 
     #[test]

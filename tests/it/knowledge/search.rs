@@ -56,6 +56,15 @@ async fn phrases_exclusions_and_alternatives_are_understood() {
 }
 
 #[tokio::test]
+async fn a_document_marks_nothing_itself() {
+    let app = TestApp::start().await;
+    let client = app.admin();
+    upsert(&client, "a", json!({"content": "\u{e001}A \u{e000}free\u{e001} re\u{e000}fund"})).await;
+    let hit = &search(&client, json!({"query": "free"})).await["hits"][0];
+    assert_eq!(hit["highlight"], "A <mark>free</mark> refund");
+}
+
+#[tokio::test]
 async fn filters_narrow_what_is_found() {
     let app = TestApp::start().await;
     let client = app.admin();

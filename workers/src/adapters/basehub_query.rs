@@ -48,16 +48,23 @@ pub async fn run(call: &Call, environment: &Environment) -> Result<Value, ToolEr
     let question = question(call.arguments()?)?;
     let basehub = environment.basehub.as_ref().ok_or(ToolError::NotConfigured("no BaseHub repository is set up"))?;
     let response = read(environment.egress.send(TOOL, request(basehub, &question.body)?).await?)?;
+    output(question.page, response)
+}
+
+fn output(page: Option<Page>, response: Response) -> Result<Value, ToolError> {
     let errors: Vec<_> = response.errors.into_iter().take(MAX_ERRORS).map(shown).collect();
     let Some(mut data) = response.data else {
-        let messages: Vec<_> = errors.iter().take(3).map(|error| error.message.as_str()).collect();
-        return Err(ToolError::InvalidArguments(format!("BaseHub does not answer this query: {}", messages.join("; "))));
+        return Err(refused(&errors));
     };
     data.values_mut().for_each(without_nul);
-    match question.page {
+    match page {
         None => answer(&BasehubQueryOutput { data, errors, page: None }),
         Some(page) => {
-            let (items, page) = page.of(&Value::Object(data))?;
+            // Where the list is missing, the errors say why.
+            let (items, page) = match page.of(&Value::Object(data)) {
+                Err(_) if !errors.is_empty() => return Err(refused(&errors)),
+                page => page?,
+            };
             answer(&BasehubQueryOutput { data: Map::from_iter([("items".to_owned(), items)]), errors, page: Some(page) })
         }
     }
@@ -155,6 +162,11 @@ impl Page {
     }
 }
 
+fn refused(errors: &[BasehubError]) -> ToolError {
+    let messages: Vec<_> = errors.iter().take(3).map(|error| error.message.as_str()).collect();
+    ToolError::InvalidArguments(format!("BaseHub does not answer this query: {}", messages.join("; ")))
+}
+
 fn shown(Failure { message, path }: Failure) -> BasehubError {
     let mut message: String = message.chars().filter(|character| *character != '\0').take(MAX_ERROR_LENGTH).collect();
     if message.is_empty() {
@@ -201,5 +213,23 @@ mod tests {
         for data in [json!({"a": null}), json!({"a": {"b": null}}), json!({"a": {"b": {"items": 1}}})] {
             assert!(Page { path: "a.b".to_owned(), first: 2, skip: 0 }.of(&data).is_err());
         }
+    }
+
+    #[test]
+    fn a_page_that_is_missing_fails_with_the_reasons_that_are_given() {
+        let ask = |response: Value| {
+            let page = Page { path: "blog.posts".to_owned(), first: 2, skip: 0 };
+            output(Some(page), serde_json::from_value(response).unwrap())
+        };
+        let reasons = vec![json!({"message": "no access"}), json!({"message": "m".repeat(2_000)})];
+        let words = ask(json!({"data": {"blog": null}, "errors": reasons})).unwrap_err();
+        assert!(
+            matches!(&words, ToolError::InvalidArguments(words) if words.contains("no access; mmm") && words.len() < 600),
+            "{words}"
+        );
+        assert!(matches!(ask(json!({"data": {"blog": null}})), Err(ToolError::NotFound(_))));
+        let list = json!({"posts": {"items": [null], "_meta": {"filteredCount": 1}}});
+        let partial = ask(json!({"data": {"blog": list}, "errors": reasons})).unwrap();
+        assert_eq!((&partial["data"]["items"], &partial["errors"][0]["message"]), (&json!([null]), &json!("no access")));
     }
 }

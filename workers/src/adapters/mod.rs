@@ -115,7 +115,6 @@ pub enum ToolError {
     /// The operator has not set the tool up, or not rightly: recorded, never retried.
     #[error("{0}")]
     NotConfigured(&'static str),
-    /// The request to the outside was refused or not answered: recorded, never retried. Its words are for the caller.
     /// The request to the outside was refused or not answered: tried again where that is safe. Its words are for the caller.
     #[error(transparent)]
     Egress(#[from] EgressError),
@@ -123,8 +122,6 @@ pub enum ToolError {
     /// have taken effect there.
     #[error("{detail}")]
     Upstream { detail: String, sent: bool },
-    /// toolgate's own database or log is away: the call waits for it, since nobody else could do better. An effectful tool says
-    /// so only before it has sent anything.
     /// The tool itself says that it failed: recorded, never retried. Its words are a stranger's, bounded, and for the caller.
     #[error("{0}")]
     Reported(String),
@@ -136,6 +133,8 @@ pub enum ToolError {
     #[error("as many calls of this server are under way as there may be")]
     Busy,
     /// toolgate's own database or log is away: the call waits for it, since nobody else could do better.
+    /// toolgate's own database or log is away: the call waits for it, since nobody else could do better. An effectful tool says
+    /// so only before it has sent anything.
     #[error("{0}")]
     Infrastructure(String),
     /// A fault of the adapter itself: recorded, never retried, its words only in the log.

@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use toolgate_events::{
@@ -14,6 +15,8 @@ pub struct Message {
     /// The outcome's event.
     pub event_id: Uuid,
     pub tenant_id: TenantId,
+    /// When the outcome was recorded.
+    pub recorded: DateTime<Utc>,
     /// The tool whose outcome it is.
     pub tool: &'static str,
     pub body: Bytes,
@@ -24,7 +27,7 @@ struct Body<'a> {
     r#type: &'static str,
     /// When the outcome was recorded.
     #[serde(with = "serde_text::timestamp")]
-    timestamp: chrono::DateTime<chrono::Utc>,
+    timestamp: DateTime<Utc>,
     data: Data<'a>,
 }
 
@@ -68,8 +71,9 @@ impl Message {
         Ok(told.and_then(|(tool, r#type, task_id, previous_status, task)| {
             let (tenant_id, call_id) = (subject.tenant_id, subject.call_id.0);
             let data = Data { tenant_id, call_id, task_id, previous_status, task: &task };
-            let body = serde_json::to_vec(&Body { r#type, timestamp: envelope.occurred_at, data }).ok()?;
-            Some(Self { event_id: envelope.event_id, tenant_id, tool, body: body.into() })
+            let recorded = envelope.occurred_at;
+            let body = serde_json::to_vec(&Body { r#type, timestamp: recorded, data }).ok()?;
+            Some(Self { event_id: envelope.event_id, tenant_id, recorded, tool, body: body.into() })
         }))
     }
 }

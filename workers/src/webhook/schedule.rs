@@ -10,18 +10,33 @@ const LAST_PAUSE: Duration = Duration::from_secs(3_600);
 /// With a first pause of 5 seconds the last attempt is about a day after the first.
 const MAX_ATTEMPTS: u64 = 33;
 
+/// Of a pause, what chance may take from it or add to it.
+const JITTER: f64 = 0.2;
+
 /// How long to wait after an attempt that failed, 1 being the first; `None` when it was the last. The time doubles, and differs by up to
 /// a fifth from message to message and from attempt to attempt, so that what failed together does not come back together.
-pub fn pause(first: Duration, attempt: u64, message: Uuid, asked: Option<Duration>) -> Option<Duration> {
-    if attempt >= MAX_ATTEMPTS {
+///
+/// `attempt` counts deliveries, and some of these came to no attempt, since the log was away or a worker stopped: so the last one is
+/// only where the outcome is as old (`age`) as all attempts take.
+pub fn pause(first: Duration, attempt: u64, age: Duration, message: Uuid, asked: Option<Duration>) -> Option<Duration> {
+    if attempt >= MAX_ATTEMPTS && age >= least_total(first) {
         return None;
     }
-    let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
-    let pause = first.saturating_mul(2u32.saturating_pow(doublings)).min(LAST_PAUSE);
+    let pause = planned(first, attempt);
     // Not random, and as good: the bytes of the id's end are.
     let dice = Uuid::new_v5(&message, &attempt.to_be_bytes()).as_bytes()[0];
-    let jittered = pause.mul_f64(0.8 + 0.4 * f64::from(dice) / 255.0);
+    let jittered = pause.mul_f64(1.0 - JITTER + 2.0 * JITTER * f64::from(dice) / 255.0);
     Some(asked.map_or(jittered, |asked| asked.min(LAST_PAUSE).max(jittered)))
+}
+
+fn planned(first: Duration, attempt: u64) -> Duration {
+    let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
+    first.saturating_mul(2u32.saturating_pow(doublings)).min(LAST_PAUSE)
+}
+
+/// What all pauses together take at the least.
+fn least_total(first: Duration) -> Duration {
+    (1..MAX_ATTEMPTS).map(|attempt| planned(first, attempt)).sum::<Duration>().mul_f64(1.0 - JITTER)
 }
 
 /// The seconds of `Retry-After` (RFC 9110, section 10.2.3); a date is not read.
@@ -35,10 +50,12 @@ mod tests {
     use super::*;
 
     const FIRST: Duration = Duration::from_secs(5);
+    /// Older than any message that is still tried.
+    const DAYS: Duration = Duration::from_secs(3 * 86_400);
 
     #[test]
     fn pauses_double_to_an_hour_and_end_after_about_a_day() {
-        let pauses: Vec<_> = (1..).map_while(|attempt| pause(FIRST, attempt, Uuid::from_u128(7), None)).collect();
+        let pauses: Vec<_> = (1..).map_while(|attempt| pause(FIRST, attempt, DAYS, Uuid::from_u128(7), None)).collect();
         assert_eq!(pauses.len() + 1, 33);
         for (pause, seconds) in
             pauses.iter().zip([5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0, 3600.0, 3600.0])
@@ -47,20 +64,37 @@ mod tests {
         }
         let total: Duration = pauses.iter().sum();
         assert!((Duration::from_secs(20 * 3_600)..Duration::from_secs(27 * 3_600)).contains(&total), "{total:?}");
-        assert!(pause(FIRST, u64::MAX, Uuid::nil(), None).is_none() && pause(FIRST, 0, Uuid::nil(), None).is_some());
+        assert!(pause(FIRST, u64::MAX, DAYS, Uuid::nil(), None).is_none() && pause(FIRST, 0, DAYS, Uuid::nil(), None).is_some());
+    }
+
+    #[test]
+    fn deliveries_that_came_to_no_attempt_give_nothing_up_early() {
+        let day = least_total(FIRST);
+        assert!((Duration::from_secs(18 * 3_600)..Duration::from_secs(24 * 3_600)).contains(&day), "{day:?}");
+        let second = Duration::from_secs(1);
+        for (attempt, age, is_last) in [
+            (MAX_ATTEMPTS, day - second, false),
+            (MAX_ATTEMPTS, day, true),
+            (MAX_ATTEMPTS, day + second, true),
+            (MAX_ATTEMPTS - 1, DAYS, false),
+            (MAX_ATTEMPTS + 1, Duration::ZERO, false),
+            (u64::MAX, day, true),
+        ] {
+            assert_eq!(pause(FIRST, attempt, age, Uuid::nil(), None).is_none(), is_last, "{attempt} {age:?}");
+        }
     }
 
     #[test]
     fn messages_that_failed_together_come_back_apart() {
         let pauses: std::collections::BTreeSet<_> =
-            (0..64).map(|message| pause(FIRST, 4, Uuid::from_u128(message), None).unwrap()).collect();
+            (0..64).map(|message| pause(FIRST, 4, DAYS, Uuid::from_u128(message), None).unwrap()).collect();
         assert!(pauses.len() > 40, "{pauses:?}");
-        assert_eq!(pause(FIRST, 4, Uuid::from_u128(1), None), pause(FIRST, 4, Uuid::from_u128(1), None));
+        assert_eq!(pause(FIRST, 4, DAYS, Uuid::from_u128(1), None), pause(FIRST, 4, DAYS, Uuid::from_u128(1), None));
     }
 
     #[test]
     fn what_the_receiver_asks_for_is_the_least_and_an_hour_the_most() {
-        let asked = |seconds| pause(FIRST, 1, Uuid::nil(), Some(Duration::from_secs(seconds))).unwrap();
+        let asked = |seconds| pause(FIRST, 1, DAYS, Uuid::nil(), Some(Duration::from_secs(seconds))).unwrap();
         assert!(asked(1) >= Duration::from_secs(4));
         assert_eq!(asked(60), Duration::from_secs(60));
         for seconds in [3_599, 3_600] {

@@ -34,6 +34,9 @@ async fn a_document_downloads_as_it_was_rendered_and_cannot_run_as_our_origin() 
 
     let unchanged = send(client.request(Method::GET, &path).header("if-none-match", artifact.header("etag"))).await;
     assert_eq!((unchanged.status, unchanged.body.len()), (304, 0));
+    for name in ["etag", "cache-control"] {
+        assert_eq!(unchanged.header(name), artifact.header(name), "{name}");
+    }
     let changed = send(client.request(Method::GET, &path).header("if-none-match", "\"other\"")).await;
     assert_eq!(changed.status, 200);
     client.get(&format!("/v1/artifacts/{}", Uuid::from_u128(1))).await.problem(404, "not-found");

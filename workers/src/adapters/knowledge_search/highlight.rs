@@ -1,6 +1,11 @@
-/// Marks around a match that no document text can hold after escaping: private-use characters.
+/// Marks around a match: private-use characters, which are taken out of a document's text before.
 const MATCH_START: char = '\u{e000}';
 const MATCH_END: char = '\u{e001}';
+
+/// What a document's text must not hold, lest it mark what was not found.
+pub fn marks() -> String {
+    String::from_iter([MATCH_START, MATCH_END])
+}
 
 /// What PostgreSQL is told about passages.
 pub fn options() -> String {

@@ -14,7 +14,7 @@ use crate::Environment;
 
 /// Of the page alone: a passage costs as much as reading the document.
 const PAGE: &str = concat!(
-    "select ts_headline(search_config, content, websearch_to_tsquery(search_config, $2), $3) as headline, ",
+    "select ts_headline(search_config, translate(content, $4, ''), websearch_to_tsquery(search_config, $2), $3) as headline, ",
     knowledge_reference::columns!(),
     " from knowledge_document where document_id = any($1)"
 );
@@ -46,7 +46,8 @@ pub async fn run(call: &Call, environment: &Environment) -> Result<Value, ToolEr
 /// The page's documents. One that was replaced since the candidates were read is left out.
 async fn hits(transaction: &mut TenantTx, page: &[&Candidate], query: &str) -> Result<Vec<KnowledgeHit>, ToolError> {
     let names: Vec<_> = page.iter().map(|candidate| candidate.document_id.as_str()).collect();
-    let rows = sqlx::query(PAGE).bind(&names).bind(query).bind(highlight::options()).fetch_all(&mut **transaction).await?;
+    let page_query = sqlx::query(PAGE).bind(&names).bind(query).bind(highlight::options()).bind(highlight::marks());
+    let rows = page_query.fetch_all(&mut **transaction).await?;
     let mut hits = Vec::with_capacity(rows.len());
     for row in rows {
         let (name, position): (&str, i64) = (row.try_get("document_id")?, row.try_get("position")?);
