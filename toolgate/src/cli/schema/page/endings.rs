@@ -8,7 +8,10 @@ const ENDINGS: &[(&str, &str)] = &[
     ("timeout", "No answer in time."),
     ("egress-blocked", "The request may not leave: the operator does not allow the host, or it has a private address."),
     ("not-configured", "The operator has not set the tool up."),
-    ("quarantined", "The other side's tool has changed since it was accepted. Nothing is sent until an operator accepts the change."),
+    (
+        "quarantined",
+        "The other side's tool has changed since it was accepted. Nothing is sent until an operator accepts the change.",
+    ),
     ("reported", "The other side's tool says itself that it failed. The words are its own."),
     ("upstream", "The other side failed, or answered what nobody can use."),
     (
