@@ -2,11 +2,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Cache, Contract, FIRST_VERSION, Retry, SideEffects, lane};
+use super::{Cache, Contract, Retry, SideEffects, lane};
 
 /// A name as GraphQL has it, and several on the way down.
 const PATH: &str = r"^[_A-Za-z][_0-9A-Za-z]{0,99}(\.[_A-Za-z][_0-9A-Za-z]{0,99}){0,7}$";
+const MAX_PATH: u32 = 8 * MAX_NAME + 7;
 const NAME: &str = r"^[_A-Za-z][_0-9A-Za-z]{0,99}$";
+const MAX_NAME: u32 = 100;
 
 /// Arguments of `basehub.query`: exactly one of `query`, `blocks` and `search`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -23,7 +25,7 @@ pub struct BasehubQueryInput {
     #[schemars(extend("maxProperties" = 50))]
     pub variables: Option<Map<String, Value>>,
     /// Which of its queries is meant, where there are several.
-    #[schemars(regex(pattern = NAME))]
+    #[schemars(length(max = MAX_NAME), regex(pattern = NAME))]
     pub operation_name: Option<String>,
     pub blocks: Option<BasehubBlocks>,
     pub search: Option<BasehubSearch>,
@@ -34,14 +36,14 @@ pub struct BasehubQueryInput {
 #[serde(deny_unknown_fields)]
 pub struct BasehubBlocks {
     /// Where the list is, such as `blog.posts`.
-    #[schemars(regex(pattern = PATH))]
+    #[schemars(length(max = MAX_PATH), regex(pattern = PATH))]
     pub list: String,
     /// What of each item is wanted, such as `_title` and `body.markdown`.
-    #[schemars(length(min = 1, max = 50), inner(regex(pattern = PATH)))]
+    #[schemars(length(min = 1, max = 50), inner(length(max = MAX_PATH), regex(pattern = PATH)))]
     #[serde(default = "default_fields")]
     pub fields: Vec<String>,
     /// The repository's name for an order, such as `_sys_createdAt__DESC`.
-    #[schemars(regex(pattern = NAME))]
+    #[schemars(length(max = MAX_NAME), regex(pattern = NAME))]
     pub order_by: Option<String>,
     /// How many items at the most.
     #[schemars(range(min = 1, max = 100))]
@@ -61,14 +63,14 @@ pub struct BasehubSearch {
     #[schemars(length(min = 1, max = 200))]
     pub term: String,
     /// Which field of text.
-    #[schemars(regex(pattern = NAME))]
+    #[schemars(length(max = MAX_NAME), regex(pattern = NAME))]
     #[serde(default = "default_field")]
     pub field: String,
     /// Where the list is, such as `blog.posts`.
-    #[schemars(regex(pattern = PATH))]
+    #[schemars(length(max = MAX_PATH), regex(pattern = PATH))]
     pub list: String,
     /// What of each item is wanted, such as `_title` and `body.markdown`.
-    #[schemars(length(min = 1, max = 50), inner(regex(pattern = PATH)))]
+    #[schemars(length(min = 1, max = 50), inner(length(max = MAX_PATH), regex(pattern = PATH)))]
     #[serde(default = "default_fields")]
     pub fields: Vec<String>,
     /// How many items at the most.
@@ -97,7 +99,9 @@ pub struct BasehubQueryOutput {
 /// A part that could not be answered (GraphQL, section 7.1.2).
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct BasehubError {
+    /// What BaseHub says about it.
     pub message: String,
+    /// Where it would be in `data`: names and indexes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub path: Vec<Value>,
 }
@@ -105,7 +109,9 @@ pub struct BasehubError {
 /// A place in a list.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct BasehubPage {
+    /// How many items were asked for.
     pub first: u32,
+    /// How many items were left out before them.
     pub skip: u32,
     /// How many items there are on all pages.
     pub total: u64,
@@ -141,6 +147,7 @@ pub(super) fn define() -> Contract {
             json!({"blocks": {"list": "blog.posts", "fields": ["_title", "body.markdown"], "first": 10, "skip": 10}}),
             json!({"search": {"list": "blog.posts", "term": "tea"}}),
         ],
-        ..Contract::of::<BasehubQueryInput, BasehubQueryOutput>("basehub.query", FIRST_VERSION)
+        // 2: names say how long they may be.
+        ..Contract::of::<BasehubQueryInput, BasehubQueryOutput>("basehub.query", 2)
     }
 }

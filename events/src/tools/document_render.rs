@@ -3,28 +3,29 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Contract, FIRST_VERSION, Retry, SideEffects, lane};
+use super::{Contract, Retry, SideEffects, lane, template_get::MAX_VERSION};
 
 /// Arguments of `document.render`: the text itself, or the name of a template.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend(
-    "oneOf" = [
-        {"required": ["markdown"], "properties": {"markdown": {"type": "string"}, "template_version": {"type": "null"}}},
-        {"required": ["template_id"], "properties": {"template_id": {"type": "string"}}},
-    ],
+    "oneOf" = [{"required": ["markdown"]}, {"required": ["template_id"]}],
+    "dependentRequired" = {"template_version": ["template_id"]},
 ))]
 pub struct DocumentRenderInput {
     #[schemars(length(min = 1, max = 500))]
     pub title: String,
     /// Markdown (CommonMark with tables). With `data` it is a template in Jinja syntax, filled in before it is rendered.
-    #[schemars(length(min = 1))]
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1, max = 1_000_000))]
     pub markdown: Option<String>,
     /// A template kept with `template.upsert`, filled in with `data`.
-    #[schemars(length(min = 1, max = 255))]
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1, max = 255))]
     pub template_id: Option<String>,
     /// The latest when absent.
-    #[schemars(range(min = 1))]
+    #[serde(default)]
+    #[schemars(with = "u32", range(min = 1, max = MAX_VERSION))]
     pub template_version: Option<u32>,
     /// Values for the template.
     pub data: Option<serde_json::Map<String, serde_json::Value>>,
@@ -75,6 +76,7 @@ pub(super) fn define() -> Contract {
             json!({"title": "Report", "markdown": "| Region | Calls |\n|---|---:|\n| Java | 12 |", "format": "pdf"}),
             json!({"title": "Invoice", "template_id": "invoice", "data": {"total": "12.00"}, "format": "pdf"}),
         ],
-        ..Contract::of::<DocumentRenderInput, DocumentRenderOutput>("document.render", FIRST_VERSION)
+        // 2: what there can be no more of is bounded, and what is absent is not null.
+        ..Contract::of::<DocumentRenderInput, DocumentRenderOutput>("document.render", 2)
     }
 }

@@ -74,6 +74,7 @@ pub struct KnowledgeReference {
     pub locale: Option<String>,
     /// Where the text is from: as it was upserted, or else the metadata's `source`.
     pub source: Option<String>,
+    /// When this version was written (RFC 3339).
     pub updated_at: DateTime<Utc>,
     /// The position of the event that made this version, as in the audit trail.
     pub position: String,

@@ -2,25 +2,31 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Contract, FIRST_VERSION, Retry, SideEffects, lane};
+use super::{Contract, Retry, SideEffects, lane};
+
+/// A template has no more versions: what counts them holds no more.
+pub(super) const MAX_VERSION: u32 = i32::MAX.unsigned_abs();
 
 /// Arguments of `template.get`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TemplateGetInput {
+    /// The name it was kept under.
     #[schemars(length(min = 1, max = 255))]
     pub template_id: String,
     /// The latest when absent.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = MAX_VERSION))]
     pub version: Option<u32>,
 }
 
 /// Result of `template.get`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TemplateGetOutput {
+    /// The name it is kept under.
     pub template_id: String,
     /// From 1, without gaps.
     pub version: u32,
+    /// As it was kept, not filled in.
     pub markdown: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -36,6 +42,7 @@ pub(super) fn define() -> Contract {
         timeout_ms: 5_000,
         retry: Retry::up_to(3),
         examples: vec![json!({"template_id": "invoice"}), json!({"template_id": "invoice", "version": 1})],
-        ..Contract::of::<TemplateGetInput, TemplateGetOutput>("template.get", FIRST_VERSION)
+        // 2: versions are bounded.
+        ..Contract::of::<TemplateGetInput, TemplateGetOutput>("template.get", 2)
     }
 }

@@ -2,7 +2,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Contract, FIRST_VERSION, Retry, SideEffects, lane};
+use super::{Contract, Retry, SideEffects, lane};
 
 /// Arguments of `template.upsert`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -12,7 +12,7 @@ pub struct TemplateUpsertInput {
     #[schemars(length(min = 1, max = 255))]
     pub template_id: String,
     /// Markdown (CommonMark with tables) in Jinja syntax.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 1_000_000))]
     pub markdown: String,
     #[schemars(length(min = 1, max = 2000))]
     pub description: Option<String>,
@@ -21,6 +21,7 @@ pub struct TemplateUpsertInput {
 /// Result of `template.upsert`. Which version it became, `template.get` tells.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TemplateUpsertOutput {
+    /// The name it is kept under.
     pub template_id: String,
     /// Of the Markdown, lower-case hex.
     pub sha256: String,
@@ -36,6 +37,7 @@ pub(super) fn define() -> Contract {
         examples: vec![
             json!({"template_id": "invoice", "markdown": "# Invoice\n\nTotal: **{{ total }}**", "description": "For customers"}),
         ],
-        ..Contract::of::<TemplateUpsertInput, TemplateUpsertOutput>("template.upsert", FIRST_VERSION)
+        // 2: the Markdown is bounded.
+        ..Contract::of::<TemplateUpsertInput, TemplateUpsertOutput>("template.upsert", 2)
     }
 }

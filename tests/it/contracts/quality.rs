@@ -7,8 +7,6 @@ use toolgate_events::tools::{self, Contract};
 
 use super::neighbours::{Alternative, alternatives};
 
-/// Texts that only the size of a request bounds, because they may be as large as that: tool and place.
-const AS_LARGE_AS_A_REQUEST: &[(&str, &str)] = &[("document.render", "/markdown"), ("knowledge.upsert", "/content")];
 /// Members whose name says all there is to say.
 const SELF_EVIDENT: &[&str] = &[
     "assignee",
@@ -73,10 +71,7 @@ fn every_text_is_bounded() {
         let has_form = one.get("format").and_then(Value::as_str).is_some_and(is_short);
         one.kind() == Some("string") && one.values().is_none() && one.size("maxLength").is_none() && !has_form
     };
-    let excused: BTreeSet<_> = AS_LARGE_AS_A_REQUEST.iter().map(|(tool, at)| (*tool, (*at).to_owned())).collect();
-    let found = inputs(is_unbounded);
-    assert_none(&found.difference(&excused).cloned().collect(), "give each a maxLength");
-    assert_none(&excused.difference(&found).cloned().collect(), "take what is bounded from AS_LARGE_AS_A_REQUEST");
+    assert_none(&inputs(is_unbounded), "give each a maxLength");
 }
 
 #[test]

@@ -33,7 +33,7 @@ export type ToolCallStatus = z.output<typeof ToolCallStatus>;
 /** A call as both APIs answer it. */
 export const ToolCall = z.looseObject({
   attempts: z.int().min(0),
-  /** Whether the result came from a cache; absent where that is not known. */
+  /** Whether the result was made for an earlier call; absent while there is none. */
   cached: z.boolean().optional(),
   call_id: CallId,
   /** Why it failed, once it has. */
@@ -46,6 +46,8 @@ export const ToolCall = z.looseObject({
   /** What the tool answered, once it has succeeded. */
   result: z.unknown().optional(),
   session_id: z.string().nullable(),
+  /** Whether it is older than the caller accepts, because the other side is down; absent when it is not. */
+  stale: z.boolean().optional(),
   status: ToolCallStatus,
   tool: z.string(),
 });
@@ -73,6 +75,9 @@ export const ProblemDocument = z.looseObject({
 /** The wire form of a problem (RFC 9457). */
 export type ProblemDocument = z.output<typeof ProblemDocument>;
 
+export const TaskStatus = z.enum(["open","in_progress","blocked","done","cancelled"]);
+export type TaskStatus = z.output<typeof TaskStatus>;
+
 /** A task that tools made. */
 export const Task = z.looseObject({
   assignee: z.string().nullable(),
@@ -82,10 +87,16 @@ export const Task = z.looseObject({
   description: z.string().nullable(),
   due: z.iso.datetime({ offset: true }).nullable(),
   labels: z.array(z.string()),
+  /** Where it was created: its place in the list. */
   position: z.string(),
-  status: z.string(),
+  status: TaskStatus,
   task_id: z.guid(),
   title: z.string(),
+  updated_at: z.iso.datetime({ offset: true }),
+  /** Where it was changed last. */
+  updated_position: z.string(),
+  /** 1 when it was created, and one more with every change. */
+  version: z.int(),
 });
 /** A task that tools made. */
 export type Task = z.output<typeof Task>;
@@ -167,6 +178,17 @@ export const SideEffects = z.enum(["read_only","idempotent","effectful"]);
 /** What running a tool does to the world. */
 export type SideEffects = z.output<typeof SideEffects>;
 
+/** The tool of an upstream MCP server. */
+export const Upstream = z.looseObject({
+  /** The definition that is pinned. */
+  definition_sha256: z.string(),
+  server: z.string(),
+  /** As the server spells it. */
+  tool: z.string(),
+});
+/** The tool of an upstream MCP server. */
+export type Upstream = z.output<typeof Upstream>;
+
 /** A tool's contract. */
 export const Tool = z.looseObject({
   cache: Cache.nullable().optional(),
@@ -188,6 +210,7 @@ export const Tool = z.looseObject({
   side_effects: SideEffects,
   /** How long one attempt may run, in milliseconds. */
   timeout_ms: z.int().min(0),
+  upstream: Upstream.nullable().optional(),
   version: z.int().min(0),
 });
 /** A tool's contract. */

@@ -165,14 +165,20 @@ export const ToolCallRequested = z.looseObject({
  */
 export type ToolCallRequested = z.output<typeof ToolCallRequested>;
 
-/** A worker took the call over from an attempt that left no outcome. */
+/**
+ * The call is tried again: another worker takes it over from an attempt that left no outcome, or its own after a failure that may
+ * pass.
+ */
 export const ToolCallRetried = z.looseObject({
   attempt: z.int().min(0),
   reason: z.string(),
   tool: z.string(),
   worker: z.string(),
 });
-/** A worker took the call over from an attempt that left no outcome. */
+/**
+ * The call is tried again: another worker takes it over from an attempt that left no outcome, or its own after a failure that may
+ * pass.
+ */
 export type ToolCallRetried = z.output<typeof ToolCallRetried>;
 
 /** A worker claimed an effectful call before touching the outside world. */
@@ -184,15 +190,28 @@ export const ToolCallStarted = z.looseObject({
 /** A worker claimed an effectful call before touching the outside world. */
 export type ToolCallStarted = z.output<typeof ToolCallStarted>;
 
-/** The tool answered. */
+/** One tool call: the aggregate. */
+export const CallId = z.guid();
+/** One tool call: the aggregate. */
+export type CallId = z.output<typeof CallId>;
+
+/** The tool answered, or what it had answered before will do. Version 2: before that, every result was the call's own. */
 export const ToolCallSucceeded = z.looseObject({
+  /** How old a cached result was. */
+  age_seconds: z.int().min(0).optional(),
   attempt: z.int().min(0),
+  /** Whether the result was made for an earlier call. */
+  cached: z.boolean(),
   duration_ms: z.int().min(0),
   result: z.unknown(),
+  /** The call that a cached result was made for. */
+  source_call_id: CallId.optional(),
+  /** Whether it is older than the caller accepts, and taken because the other side is down. */
+  stale: z.boolean(),
   tool: z.string(),
   worker: z.string(),
 });
-/** The tool answered. */
+/** The tool answered, or what it had answered before will do. Version 2: before that, every result was the call's own. */
 export type ToolCallSucceeded = z.output<typeof ToolCallSucceeded>;
 
 /** Every event type, with the version that this release writes and its data. */
@@ -213,10 +232,13 @@ export const eventTypes = {
    * but the timeout.
    */
   tool_call_requested: { version: 2, data: ToolCallRequested },
-  /** A worker took the call over from an attempt that left no outcome. */
+  /**
+   * The call is tried again: another worker takes it over from an attempt that left no outcome, or its own after a failure that may
+   * pass.
+   */
   tool_call_retried: { version: 1, data: ToolCallRetried },
   /** A worker claimed an effectful call before touching the outside world. */
   tool_call_started: { version: 1, data: ToolCallStarted },
-  /** The tool answered. */
-  tool_call_succeeded: { version: 1, data: ToolCallSucceeded },
+  /** The tool answered, or what it had answered before will do. Version 2: before that, every result was the call's own. */
+  tool_call_succeeded: { version: 2, data: ToolCallSucceeded },
 } as const;

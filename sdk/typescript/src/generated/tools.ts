@@ -2,16 +2,84 @@
 import { z } from "zod";
 import { length } from "../length.js";
 
-/** Arguments of `document.render`. */
+/** Arguments of `basehub.query`: exactly one of `query`, `blocks` and `search`. */
+export const BasehubQueryInput = z.strictObject({
+  blocks: z.strictObject({
+    /** What of each item is wanted, such as `_title` and `body.markdown`. */
+    fields: z.array(z.string().regex(new RegExp("^[_A-Za-z][_0-9A-Za-z]{0,99}(\\.[_A-Za-z][_0-9A-Za-z]{0,99}){0,7}$", "u")).check(length(0, 807))).min(1).max(50).optional(),
+    /** How many items at the most. */
+    first: z.int().min(1).max(100).optional(),
+    /** Where the list is, such as `blog.posts`. */
+    list: z.string().regex(new RegExp("^[_A-Za-z][_0-9A-Za-z]{0,99}(\\.[_A-Za-z][_0-9A-Za-z]{0,99}){0,7}$", "u")).check(length(0, 807)),
+    /** The repository's name for an order, such as `_sys_createdAt__DESC`. */
+    order_by: z.string().regex(new RegExp("^[_A-Za-z][_0-9A-Za-z]{0,99}$", "u")).check(length(0, 100)).nullable().optional(),
+    /** How many items before them are left out. */
+    skip: z.int().min(0).max(100000).optional(),
+  }).nullable().optional(),
+  /** Which of its queries is meant, where there are several. */
+  operation_name: z.string().regex(new RegExp("^[_A-Za-z][_0-9A-Za-z]{0,99}$", "u")).check(length(0, 100)).nullable().optional(),
+  /** A GraphQL document of queries and fragments, up to 1,000 tokens and 20 levels deep. Mutations and subscriptions are refused. */
+  query: z.string().check(length(1, 20000)).nullable().optional(),
+  search: z.strictObject({
+    /** Which field of text. */
+    field: z.string().regex(new RegExp("^[_A-Za-z][_0-9A-Za-z]{0,99}$", "u")).check(length(0, 100)).optional(),
+    /** What of each item is wanted, such as `_title` and `body.markdown`. */
+    fields: z.array(z.string().regex(new RegExp("^[_A-Za-z][_0-9A-Za-z]{0,99}(\\.[_A-Za-z][_0-9A-Za-z]{0,99}){0,7}$", "u")).check(length(0, 807))).min(1).max(50).optional(),
+    /** How many items at the most. */
+    first: z.int().min(1).max(100).optional(),
+    /** Where the list is, such as `blog.posts`. */
+    list: z.string().regex(new RegExp("^[_A-Za-z][_0-9A-Za-z]{0,99}(\\.[_A-Za-z][_0-9A-Za-z]{0,99}){0,7}$", "u")).check(length(0, 807)),
+    /** How many items before them are left out. */
+    skip: z.int().min(0).max(100000).optional(),
+    /** What a field of the item contains. */
+    term: z.string().check(length(1, 200)),
+  }).nullable().optional(),
+  /** The values of its variables. */
+  variables: z.record(z.string(), z.unknown()).nullable().optional(),
+});
+/** Arguments of `basehub.query`: exactly one of `query`, `blocks` and `search`. */
+export type BasehubQueryInput = z.input<typeof BasehubQueryInput>;
+
+/** Result of `basehub.query`. */
+export const BasehubQueryOutput = z.looseObject({
+  /** What a query asked for; of a list its `items`. */
+  data: z.record(z.string(), z.unknown()),
+  /** What BaseHub could not answer beside it, the first 20. */
+  errors: z.array(z.looseObject({
+    /** What BaseHub says about it. */
+    message: z.string(),
+    /** Where it would be in `data`: names and indexes. */
+    path: z.array(z.unknown()).optional(),
+  })).optional(),
+  /** Where the items are in their list; absent for a query. */
+  page: z.looseObject({
+    /** How many items were asked for. */
+    first: z.int().min(0),
+    /** Whether there is a page after this one: skip as many as `skip` and the items here are together. */
+    has_next: z.boolean(),
+    /** How many items were left out before them. */
+    skip: z.int().min(0),
+    /** How many items there are on all pages. */
+    total: z.int().min(0),
+  }).nullable().optional(),
+});
+/** Result of `basehub.query`. */
+export type BasehubQueryOutput = z.output<typeof BasehubQueryOutput>;
+
+/** Arguments of `document.render`: the text itself, or the name of a template. */
 export const DocumentRenderInput = z.strictObject({
   /** Values for the template. */
   data: z.record(z.string(), z.unknown()).nullable().optional(),
-  format: z.enum(["html"]),
+  format: z.enum(["html","pdf"]),
   /** Markdown (CommonMark with tables). With `data` it is a template in Jinja syntax, filled in before it is rendered. */
-  markdown: z.string().check(length(1, Infinity)),
+  markdown: z.string().check(length(1, 1000000)).optional(),
+  /** A template kept with `template.upsert`, filled in with `data`. */
+  template_id: z.string().check(length(1, 255)).optional(),
+  /** The latest when absent. */
+  template_version: z.int().min(1).max(2147483647).optional(),
   title: z.string().check(length(1, 500)),
 });
-/** Arguments of `document.render`. */
+/** Arguments of `document.render`: the text itself, or the name of a template. */
 export type DocumentRenderInput = z.input<typeof DocumentRenderInput>;
 
 /** Result of `document.render`. */
@@ -19,10 +87,16 @@ export const DocumentRenderOutput = z.looseObject({
   /** Download it at `/v1/artifacts/{artifact_id}`. */
   artifact_id: z.guid(),
   content_type: z.string(),
+  /** Of a PDF. */
+  pages: z.int().min(0).nullable().optional(),
   /** Of the artifact's bytes, lower-case hex. */
   sha256: z.string(),
   /** Bytes. */
   size: z.int().min(0),
+  /** Of that version's Markdown, lower-case hex. */
+  template_sha256: z.string().nullable().optional(),
+  /** The version of the template that was used. */
+  template_version: z.int().min(0).nullable().optional(),
 });
 /** Result of `document.render`. */
 export type DocumentRenderOutput = z.output<typeof DocumentRenderOutput>;
@@ -60,29 +134,51 @@ export type HttpRequestOutput = z.output<typeof HttpRequestOutput>;
 /** Arguments of `knowledge.get`. */
 export const KnowledgeGetInput = z.strictObject({
   document_id: z.string().check(length(1, 255)),
+  /** How many characters of the content at the most; all of them when absent. */
+  max_characters: z.int().min(1).max(1000000).nullable().optional(),
+  /** How many characters of the content to leave out at its beginning. */
+  offset: z.int().min(0).max(1000000).optional(),
 });
 /** Arguments of `knowledge.get`. */
 export type KnowledgeGetInput = z.input<typeof KnowledgeGetInput>;
 
 /** Result of `knowledge.get`. */
 export const KnowledgeGetOutput = z.looseObject({
+  /** How many characters the whole content has. */
+  characters: z.int().min(0),
   content: z.string(),
+  /** SHA-256 of the content, lower-case hex. */
+  content_sha256: z.string(),
   document_id: z.string(),
   /** Language of the text (BCP 47). */
   locale: z.string().nullable().optional(),
   metadata: z.record(z.string(), z.unknown()),
+  /** Where the rest of the content begins; null when there is none. */
+  next_offset: z.int().min(0).nullable().optional(),
+  /** The position of the event that made this version, as in the audit trail. */
+  position: z.string(),
+  /** Where the text is from: as it was upserted, or else the metadata's `source`. */
+  source: z.string().nullable().optional(),
   title: z.string(),
+  /** When this version was written (RFC 3339). */
+  updated_at: z.iso.datetime({ offset: true }),
 });
 /** Result of `knowledge.get`. */
 export type KnowledgeGetOutput = z.output<typeof KnowledgeGetOutput>;
 
 /** Arguments of `knowledge.search`. */
 export const KnowledgeSearchInput = z.strictObject({
+  /** Where an earlier answer to the same query and filters ended. */
+  cursor: z.string().check(length(1, 2000)).nullable().optional(),
   filters: z.strictObject({
-    /** Only documents in this language (BCP 47). */
+    /** Only these documents. */
+    document_ids: z.array(z.string().check(length(1, 255))).min(1).max(100).nullable().optional(),
+    /** Only documents in this language (BCP 47); `id` finds `id-ID` as well. */
     locale: z.string().check(length(2, 35)).nullable().optional(),
     /** Only documents whose metadata contains all of this. */
     metadata: z.record(z.string(), z.unknown()).nullable().optional(),
+    /** Only documents written after this time (RFC 3339). */
+    updated_after: z.iso.datetime({ offset: true }).nullable().optional(),
   }).nullable().optional(),
   /** Words, "quoted phrases", `or`, and `-excluded` words. */
   query: z.string().check(length(1, 1000)),
@@ -94,27 +190,47 @@ export type KnowledgeSearchInput = z.input<typeof KnowledgeSearchInput>;
 
 /** Result of `knowledge.search`. */
 export const KnowledgeSearchOutput = z.looseObject({
-  /** Best first. */
+  /** Best first; equal scores by document id. */
   hits: z.array(z.looseObject({
+    /** SHA-256 of the content, lower-case hex. */
+    content_sha256: z.string(),
     document_id: z.string(),
     /** A passage of the document as HTML-escaped text, the matching words in `<mark>`. */
     highlight: z.string(),
-    /** Higher is better; comparable only within one answer. */
+    /** Language of the text (BCP 47). */
+    locale: z.string().nullable().optional(),
+    /** The position of the event that made this version, as in the audit trail. */
+    position: z.string(),
+    /** Higher is better; comparable only within the answers to one query. */
     score: z.number(),
+    /** Where the text is from: as it was upserted, or else the metadata's `source`. */
+    source: z.string().nullable().optional(),
     title: z.string(),
+    /** When this version was written (RFC 3339). */
+    updated_at: z.iso.datetime({ offset: true }),
   })),
+  /**
+   * Whether every matching document was ranked. When more than 500 match, those with all the words in the title are ranked, then the
+   * newest.
+   */
+  is_complete: z.boolean(),
+  /** For the next page, which shows the knowledge base as the first one did; a document that was replaced meanwhile is left out. */
+  next_cursor: z.string().nullable().optional(),
 });
 /** Result of `knowledge.search`. */
 export type KnowledgeSearchOutput = z.output<typeof KnowledgeSearchOutput>;
 
 /** Arguments of `knowledge.upsert`. */
 export const KnowledgeUpsertInput = z.strictObject({
-  content: z.string().check(length(1, Infinity)),
+  content: z.string().check(length(1, 1000000)),
   /** The caller's own name for the document: the same name replaces it. */
   document_id: z.string().check(length(1, 255)),
   /** Language of the text (BCP 47); decides how words are stemmed. */
   locale: z.string().check(length(2, 35)).nullable().optional(),
+  /** Up to 100 members, 16 KiB of JSON, and 8 levels. */
   metadata: z.record(z.string(), z.unknown()).nullable().optional(),
+  /** Where the text is from, a URI (RFC 3986): whoever finds the document may cite it. */
+  source: z.string().regex(new RegExp("^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+$", "u")).check(length(0, 2000)).nullable().optional(),
   title: z.string().check(length(1, 500)),
 });
 /** Arguments of `knowledge.upsert`. */
@@ -133,10 +249,11 @@ export type KnowledgeUpsertOutput = z.output<typeof KnowledgeUpsertOutput>;
 export const TaskCreateInput = z.strictObject({
   assignee: z.string().check(length(1, 255)).nullable().optional(),
   description: z.string().check(length(0, 10000)).nullable().optional(),
-  /** RFC 3339. */
+  /** RFC 3339, in any time zone. */
   due: z.iso.datetime({ offset: true }).nullable().optional(),
   labels: z.array(z.string().check(length(1, 100))).max(50).nullable().optional(),
-  title: z.string().check(length(1, 500)),
+  /** Not blank. */
+  title: z.string().regex(new RegExp("[^\\s\\x00-\\x1f]", "u")).check(length(1, 500)),
 });
 /** Arguments of `task.create`. */
 export type TaskCreateInput = z.input<typeof TaskCreateInput>;
@@ -148,30 +265,237 @@ export const TaskCreateOutput = z.looseObject({
 /** Result of `task.create`. */
 export type TaskCreateOutput = z.output<typeof TaskCreateOutput>;
 
+/** Arguments of `task.get`. */
+export const TaskGetInput = z.strictObject({
+  task_id: z.guid(),
+});
+/** Arguments of `task.get`. */
+export type TaskGetInput = z.input<typeof TaskGetInput>;
+
+/** Result of `task.get`. */
+export const TaskGetOutput = z.looseObject({
+  /** Who is to do it, in the caller's own words. */
+  assignee: z.string().nullable().optional(),
+  /** The newest 50, newest first. */
+  changes: z.array(z.looseObject({
+    /** The call that asked for it. */
+    call_id: z.guid(),
+    /** When its call had its outcome. */
+    changed_at: z.iso.datetime({ offset: true }),
+    /** What was said about it. */
+    comment: z.string().nullable().optional(),
+    /** Before the change. */
+    previous_status: z.enum(["open","in_progress","blocked","done","cancelled"]),
+    /** Who asked for it. */
+    principal: z.string(),
+    /** After it. */
+    status: z.enum(["open","in_progress","blocked","done","cancelled"]),
+    /** The task's version after it. */
+    version: z.int().min(0),
+  })),
+  /** When the call that made it had its outcome. */
+  created_at: z.iso.datetime({ offset: true }),
+  description: z.string().nullable().optional(),
+  /** By when, in UTC. */
+  due: z.iso.datetime({ offset: true }).nullable().optional(),
+  /** In the order in which they were given. */
+  labels: z.array(z.string()),
+  /** Where a task stands. */
+  status: z.enum(["open","in_progress","blocked","done","cancelled"]),
+  task_id: z.guid(),
+  title: z.string(),
+  /** When it was changed last. */
+  updated_at: z.iso.datetime({ offset: true }),
+  /** 1 when it is created, and one more with every change. */
+  version: z.int().min(0),
+});
+/** Result of `task.get`. */
+export type TaskGetOutput = z.output<typeof TaskGetOutput>;
+
+/** Arguments of `task.update`. What is not named stays as it is, and `null` clears. */
+export const TaskUpdateInput = z.strictObject({
+  assignee: z.string().check(length(1, 255)).nullable().optional(),
+  /** Kept with the change, and shown by `task.get`. */
+  comment: z.string().regex(new RegExp("[^\\s\\x00-\\x1f]", "u")).check(length(1, 2000)).optional(),
+  description: z.string().check(length(0, 10000)).nullable().optional(),
+  /** RFC 3339, in any time zone. */
+  due: z.iso.datetime({ offset: true }).nullable().optional(),
+  /** The version that the change is meant for: nothing is changed when the task has another. */
+  expected_version: z.int().min(1).max(4294967295).optional(),
+  /** In place of all the labels there are. */
+  labels: z.array(z.string().check(length(1, 100))).max(50).optional(),
+  /** Where a task stands. */
+  status: z.enum(["open","in_progress","blocked","done","cancelled"]).optional(),
+  task_id: z.guid(),
+  /** Not blank. */
+  title: z.string().regex(new RegExp("[^\\s\\x00-\\x1f]", "u")).check(length(1, 500)).optional(),
+});
+/** Arguments of `task.update`. What is not named stays as it is, and `null` clears. */
+export type TaskUpdateInput = z.input<typeof TaskUpdateInput>;
+
+/** Result of `task.update`: the task after the change. */
+export const TaskUpdateOutput = z.looseObject({
+  /** Who is to do it, in the caller's own words. */
+  assignee: z.string().nullable().optional(),
+  description: z.string().nullable().optional(),
+  /** By when, in UTC. */
+  due: z.iso.datetime({ offset: true }).nullable().optional(),
+  /** In the order in which they were given. */
+  labels: z.array(z.string()),
+  /** Before the change. */
+  previous_status: z.enum(["open","in_progress","blocked","done","cancelled"]),
+  /** Where a task stands. */
+  status: z.enum(["open","in_progress","blocked","done","cancelled"]),
+  task_id: z.guid(),
+  title: z.string(),
+  /** 1 when it is created, and one more with every change. */
+  version: z.int().min(0),
+});
+/** Result of `task.update`: the task after the change. */
+export type TaskUpdateOutput = z.output<typeof TaskUpdateOutput>;
+
+/** Arguments of `template.get`. */
+export const TemplateGetInput = z.strictObject({
+  /** The name it was kept under. */
+  template_id: z.string().check(length(1, 255)),
+  /** The latest when absent. */
+  version: z.int().min(1).max(2147483647).nullable().optional(),
+});
+/** Arguments of `template.get`. */
+export type TemplateGetInput = z.input<typeof TemplateGetInput>;
+
+/** Result of `template.get`. */
+export const TemplateGetOutput = z.looseObject({
+  description: z.string().nullable().optional(),
+  /** As it was kept, not filled in. */
+  markdown: z.string(),
+  /** Of the Markdown, lower-case hex. */
+  sha256: z.string(),
+  /** The name it is kept under. */
+  template_id: z.string(),
+  /** From 1, without gaps. */
+  version: z.int().min(0),
+});
+/** Result of `template.get`. */
+export type TemplateGetOutput = z.output<typeof TemplateGetOutput>;
+
+/** Arguments of `template.upsert`. */
+export const TemplateUpsertInput = z.strictObject({
+  description: z.string().check(length(1, 2000)).nullable().optional(),
+  /** Markdown (CommonMark with tables) in Jinja syntax. */
+  markdown: z.string().check(length(1, 1000000)),
+  /** The caller's own name for the template: under the same name, it becomes the next version. */
+  template_id: z.string().check(length(1, 255)),
+});
+/** Arguments of `template.upsert`. */
+export type TemplateUpsertInput = z.input<typeof TemplateUpsertInput>;
+
+/** Result of `template.upsert`. Which version it became, `template.get` tells. */
+export const TemplateUpsertOutput = z.looseObject({
+  /** Of the Markdown, lower-case hex. */
+  sha256: z.string(),
+  /** The name it is kept under. */
+  template_id: z.string(),
+});
+/** Result of `template.upsert`. Which version it became, `template.get` tells. */
+export type TemplateUpsertOutput = z.output<typeof TemplateUpsertOutput>;
+
+/** Arguments of `vector.search`. */
+export const VectorSearchInput = z.strictObject({
+  collection: z.string().check(length(1, 100)),
+  /** Only items whose metadata contains all of this. */
+  filter: z.record(z.string(), z.unknown()).nullable().optional(),
+  metric: z.enum(["cosine","dot"]).optional(),
+  /**
+   * Words, "quoted phrases", `or`, and `-excluded` words, to be looked for in the items' `text` as well. The two rankings are
+   * fused: an item's score is then the sum of 1 / (60 + rank) over the rankings it is in, of which the first 200 places count.
+   */
+  text: z.string().check(length(1, 1000)).nullable().optional(),
+  /** How many hits at the most. */
+  top_k: z.int().min(1).max(100).optional(),
+  /** Of the collection's dimensions; not all zero. */
+  vector: z.array(z.number().min(-1000000000).max(1000000000)).min(1).max(2000),
+});
+/** Arguments of `vector.search`. */
+export type VectorSearchInput = z.input<typeof VectorSearchInput>;
+
+/** Result of `vector.search`. */
+export const VectorSearchOutput = z.looseObject({
+  /** Whether every item was compared: always true. A search that cannot do so fails. */
+  exact: z.boolean(),
+  /** Best first; those of the same score by their id. */
+  hits: z.array(z.looseObject({
+    id: z.string(),
+    metadata: z.record(z.string(), z.unknown()),
+    /** Higher is better. */
+    score: z.number(),
+  })),
+  /** How many items were compared: those of the collection that fit the filter. */
+  scanned: z.int().min(0),
+});
+/** Result of `vector.search`. */
+export type VectorSearchOutput = z.output<typeof VectorSearchOutput>;
+
+/** Arguments of `vector.upsert`. */
+export const VectorUpsertInput = z.strictObject({
+  /** The first vectors of a collection give all of them their number of dimensions. */
+  collection: z.string().check(length(1, 100)),
+  /** Vectors of the same number of dimensions, each under an id of its own. */
+  items: z.array(z.strictObject({
+    /** The caller's own name for the item within its collection: the same name replaces it. */
+    id: z.string().check(length(1, 255)),
+    /** What searches filter by, and what comes back with a hit. */
+    metadata: z.record(z.string(), z.unknown()).nullable().optional(),
+    /** What searches with `text` look into. Words are matched as they are written, in any language. */
+    text: z.string().check(length(0, 10000)).nullable().optional(),
+    /** Kept in single precision; not all zero. */
+    vector: z.array(z.number().min(-1000000000).max(1000000000)).min(1).max(2000),
+  })).min(1).max(500),
+});
+/** Arguments of `vector.upsert`. */
+export type VectorUpsertInput = z.input<typeof VectorUpsertInput>;
+
+/** Result of `vector.upsert`. */
+export const VectorUpsertOutput = z.looseObject({
+  collection: z.string(),
+  dimensions: z.int().min(0),
+  /** How many items were added or replaced. */
+  upserted: z.int().min(0),
+});
+/** Result of `vector.upsert`. */
+export type VectorUpsertOutput = z.output<typeof VectorUpsertOutput>;
+
 /** Every tool of this release. */
 export const tools = {
-  /** Renders Markdown, optionally filled with data, to a self-contained HTML document kept as an artifact. */
+  /** Reads content from the BaseHub repository that the operator has set up: any GraphQL query, a page of a list block, or the items of one that contain a text. */
+  "basehub.query": {
+    version: 2,
+    sideEffects: "read_only",
+    input: BasehubQueryInput,
+    output: BasehubQueryOutput,
+  },
+  /** Renders Markdown or a template, optionally filled with data, to a self-contained HTML document or a PDF kept as an artifact. */
   "document.render": {
-    version: 1,
+    version: 2,
     sideEffects: "idempotent",
     input: DocumentRenderInput,
     output: DocumentRenderOutput,
   },
-  /** Sends an HTTP request to a host that the operator allows. The call's id goes along as Idempotency-Key: a call whose worker was lost is sent again. */
+  /** Sends an HTTP request to a host that the operator allows. The call's id goes along as Idempotency-Key. GET and HEAD are tried again when the host fails; of any other method, what may have been sent is never sent again. */
   "http.request": {
     version: 1,
     sideEffects: "effectful",
     input: HttpRequestInput,
     output: HttpRequestOutput,
   },
-  /** Reads one document of the tenant's knowledge base. */
+  /** Reads one document of the tenant's knowledge base, or a part of it. */
   "knowledge.get": {
     version: 1,
     sideEffects: "read_only",
     input: KnowledgeGetInput,
     output: KnowledgeGetOutput,
   },
-  /** Searches the tenant's knowledge base by full text and answers with ranked, highlighted hits. */
+  /** Searches the tenant's knowledge base by full text and answers with ranked, highlighted hits that say where they are from. Of more than 500 matching documents those with the words in the title, then the newest, are ranked. */
   "knowledge.search": {
     version: 1,
     sideEffects: "read_only",
@@ -185,11 +509,53 @@ export const tools = {
     input: KnowledgeUpsertInput,
     output: KnowledgeUpsertOutput,
   },
-  /** Creates a task. The task is what the recorded outcome says: a call that ran twice still made one. */
+  /** Creates a task with the status open. The task is what the recorded outcome says: a call that ran twice still made one. */
   "task.create": {
-    version: 1,
-    sideEffects: "effectful",
+    version: 2,
+    sideEffects: "idempotent",
     input: TaskCreateInput,
     output: TaskCreateOutput,
+  },
+  /** Reads one task and its latest changes. */
+  "task.get": {
+    version: 1,
+    sideEffects: "read_only",
+    input: TaskGetInput,
+    output: TaskGetOutput,
+  },
+  /** Changes a task. From open and in_progress any status may follow; from blocked open, in_progress or cancelled; done and cancelled can only be reopened, by the status open. The same status again is no transition. The changes of one task are decided in the order in which they were requested; one that the rules refuse fails with urn:toolgate:tool:conflict and changes nothing. */
+  "task.update": {
+    version: 1,
+    sideEffects: "idempotent",
+    input: TaskUpdateInput,
+    output: TaskUpdateOutput,
+  },
+  /** Reads a template, as it is or as it was in an earlier version. */
+  "template.get": {
+    version: 2,
+    sideEffects: "read_only",
+    input: TemplateGetInput,
+    output: TemplateGetOutput,
+  },
+  /** Adds a template for documents, or the next version of one. The same content again makes no new version. */
+  "template.upsert": {
+    version: 2,
+    sideEffects: "idempotent",
+    input: TemplateUpsertInput,
+    output: TemplateUpsertOutput,
+  },
+  /** Finds the items of a collection whose vectors are most like a given one, by exact comparison with each of them. It fails where more numbers (vectors times dimensions, after the filter) would have to be compared than the operator allows, by default 50,000,000. */
+  "vector.search": {
+    version: 1,
+    sideEffects: "read_only",
+    input: VectorSearchInput,
+    output: VectorSearchOutput,
+  },
+  /** Adds vectors to a collection of the tenant, or replaces them. All vectors of a collection have the dimensions of its first ones. */
+  "vector.upsert": {
+    version: 1,
+    sideEffects: "idempotent",
+    input: VectorUpsertInput,
+    output: VectorUpsertOutput,
   },
 } as const;

@@ -98,21 +98,25 @@ impl Neighbours<'_> {
         }
         self.counts_of_members(schema, members, at);
         for (name, member) in schema.properties() {
-            self.member(&member, &name, members.contains_key(&name), at, depth);
+            self.member(schema, &member, &name, members.contains_key(&name), at, depth);
         }
         if let Some(others) = others.filter(|others| others.is_object()) {
             let known = schema.properties();
             let there = members.keys().find(|name| !known.contains_key(*name));
             let name = there.cloned().unwrap_or_else(|| "other".to_owned());
-            self.member(others, &name, there.is_some(), at, depth);
+            self.member(schema, others, &name, there.is_some(), at, depth);
         }
     }
 
     /// The neighbours of a member; where it is not there, those of the arguments with it.
-    fn member(&mut self, schema: &Value, name: &str, is_there: bool, at: &str, depth: usize) {
+    fn member(&mut self, within: &Alternative, schema: &Value, name: &str, is_there: bool, at: &str, depth: usize) {
         let place = join(at, name);
         if is_there {
             return self.of(schema, &place, depth + 1);
+        }
+        let there = self.base.pointer(at).and_then(Value::as_object);
+        if there.is_some_and(|members| within.excludes(members, name)) {
+            return;
         }
         let Some(value) = sample(self.root, schema, MAX_DEPTH - depth.min(MAX_DEPTH)) else { return };
         let base = self.with(at, name, value);

@@ -36,6 +36,15 @@ impl Alternative {
         self.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
+    /// Whether a member may not come to those that are there: it needs another one, or is told apart from them by being there.
+    pub fn excludes(&self, members: &Map<String, Value>, name: &str) -> bool {
+        let is_there = |member: &Value| member.as_str().is_some_and(|member| member == name || members.contains_key(member));
+        let needs = self.get("dependentRequired").and_then(|needs| needs.get(name)?.as_array());
+        let one_of = self.get("oneOf").and_then(Value::as_array).filter(|nested| only_require(nested)).into_iter().flatten();
+        let satisfied = one_of.filter(|one| one["required"].as_array().is_some_and(|names| names.iter().all(is_there)));
+        needs.is_some_and(|needs| !needs.iter().all(is_there)) || satisfied.count() > 1
+    }
+
     fn accepts_type_of(&self, value: &Value) -> bool {
         self.kind() == Some(kind_of(value)) || (self.kind(), kind_of(value)) == (Some("number"), "integer")
     }
