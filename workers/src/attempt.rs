@@ -120,8 +120,10 @@ impl Attempts<'_> {
             tracing::error!(reason, call_id = %call.call_id, "an adapter failed by its own fault");
         }
         let is_timeout = matches!(error, ToolError::Egress(toolgate_security::EgressError::Timeout));
-        if retry::transient(&error).is_some() && (has_all_its_time || !is_timeout) {
-            permit.failed(now);
+        match retry::has_failed(&error) {
+            Some(true) if has_all_its_time || !is_timeout => permit.failed(now),
+            Some(false) => permit.succeeded(now),
+            Some(true) | None => drop(permit),
         }
         match retry::verdict(self.side_effects, &error) {
             Verdict::Again(reason) => Next::Again(reason, error.record()),

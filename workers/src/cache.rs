@@ -66,13 +66,22 @@ pub struct ResultCache(Arc<Inner>);
 struct Inner {
     log: Option<Log>,
     kept: Cache<Key, Arc<Kept>>,
-    /// How often something was invalidated: what was asked before may not be kept after.
-    epoch: RwLock<u64>,
+    epochs: RwLock<Epochs>,
     /// Connections to the broker when the cache was last known to have missed nothing.
     connections: AtomicU64,
     /// Who is asking what, and in which epoch they began.
-    flights: Mutex<HashMap<(Key, u64), Landing>>,
+    flights: Mutex<HashMap<(Key, Epoch), Landing>>,
     listening: Mutex<Option<AbortOnDropHandle<()>>>,
+}
+
+/// How often everything, and how often the results of a tool, were invalidated: what was asked before may not be kept after.
+type Epoch = (u64, u64);
+
+#[derive(Debug, Default)]
+struct Epochs {
+    all: u64,
+    /// Only of tools that somebody has named.
+    tools: HashMap<String, u64>,
 }
 
 /// How a call joins others that ask the same at the same time.
@@ -87,7 +96,7 @@ pub enum Joined {
 pub struct Flight {
     cache: ResultCache,
     key: Key,
-    epoch: u64,
+    epoch: Epoch,
     landed: watch::Sender<Option<Arc<Kept>>>,
     is_shared: bool,
 }
@@ -134,21 +143,8 @@ impl ResultCache {
             .build();
         let connections = AtomicU64::new(log.as_ref().map_or(0, Log::connections));
         let inner =
-            Inner { log, kept, epoch: RwLock::default(), connections, flights: Mutex::default(), listening: Mutex::default() };
+            Inner { log, kept, epochs: RwLock::default(), connections, flights: Mutex::default(), listening: Mutex::default() };
         Self(Arc::new(inner))
-    }
-
-    /// Drops a tool's results, of one tenant or of all, here and on every other worker.
-    ///
-    /// # Errors
-    /// When the others could not be told; here they are dropped all the same.
-    pub async fn invalidate(&self, tool: &str, tenant: Option<TenantId>) -> Result<(), LogError> {
-        let invalidated = Invalidated { tool: tool.to_owned(), tenant_id: tenant };
-        self.drop_results(&invalidated);
-        match &self.0.log {
-            Some(log) => log.announce_invalidated(&invalidated).await,
-            None => Ok(()),
-        }
     }
 
     /// The result for a question, when there is one that is not older than `oldest`.
@@ -160,7 +156,7 @@ impl ResultCache {
     /// Begins to ask. `is_shared`: whether others may join, and whether this one may join others.
     pub fn join(&self, key: &Key, is_shared: bool) -> Joined {
         self.notice_reconnection();
-        let epoch = *self.0.epoch.read().unwrap_or_else(PoisonError::into_inner);
+        let epoch = self.0.epochs.read().unwrap_or_else(PoisonError::into_inner).of(key.tool);
         let (landed, receiver) = watch::channel(None);
         if is_shared {
             let mut flights = self.0.flights.lock().unwrap_or_else(PoisonError::into_inner);
@@ -176,15 +172,14 @@ impl ResultCache {
     /// An announcement; what is not understood may concern anything.
     fn hear(&self, invalidated: Option<Invalidated>) {
         match invalidated {
-            Some(invalidated) => self.drop_results(&invalidated),
+            Some(invalidated) => self.drop_results(invalidated),
             None => self.clear(),
         }
     }
 
-    fn drop_results(&self, invalidated: &Invalidated) {
-        let mut epoch = self.0.epoch.write().unwrap_or_else(PoisonError::into_inner);
-        *epoch += 1;
-        let Invalidated { tool, tenant_id } = invalidated.clone();
+    fn drop_results(&self, Invalidated { tool, tenant_id }: Invalidated) {
+        let mut epochs = self.0.epochs.write().unwrap_or_else(PoisonError::into_inner);
+        *epochs.tools.entry(tool.clone()).or_default() += 1;
         let concerns = move |key: &Key, _: &Arc<Kept>| key.tool == tool && tenant_id.is_none_or(|tenant| tenant == key.tenant);
         if let Err(error) = self.0.kept.invalidate_entries_if(concerns) {
             tracing::error!(error = %error, "single results cannot be dropped; all of them are");
@@ -193,8 +188,8 @@ impl ResultCache {
     }
 
     fn clear(&self) {
-        let mut epoch = self.0.epoch.write().unwrap_or_else(PoisonError::into_inner);
-        *epoch += 1;
+        let mut epochs = self.0.epochs.write().unwrap_or_else(PoisonError::into_inner);
+        epochs.all += 1;
         self.0.kept.invalidate_all();
     }
 
@@ -205,6 +200,12 @@ impl ResultCache {
         if self.0.connections.swap(connections, Ordering::AcqRel) != connections {
             self.clear();
         }
+    }
+}
+
+impl Epochs {
+    fn of(&self, tool: &str) -> Epoch {
+        (self.all, self.tools.get(tool).copied().unwrap_or_default())
     }
 }
 
@@ -219,14 +220,14 @@ async fn subscribe_again(log: &Log) -> futures::stream::BoxStream<'static, Optio
 }
 
 impl Flight {
-    /// The result is recorded: the others get it, and it is kept unless something was invalidated meanwhile.
+    /// The result is recorded: the others get it, and it is kept unless the tool's were invalidated meanwhile.
     pub fn land(self, kept: Kept) {
         let kept = Arc::new(kept);
-        let epoch = self.cache.0.epoch.read().unwrap_or_else(PoisonError::into_inner);
-        if *epoch == self.epoch {
+        let epochs = self.cache.0.epochs.read().unwrap_or_else(PoisonError::into_inner);
+        if epochs.of(self.key.tool) == self.epoch {
             self.cache.0.kept.insert(self.key.clone(), Arc::clone(&kept));
         }
-        drop(epoch);
+        drop(epochs);
         // Nobody may have joined.
         drop(self.landed.send(Some(kept)));
     }
@@ -331,30 +332,51 @@ mod tests {
         assert_eq!(cache.find(&key(1, "a.b", "x"), MINUTE, now), None);
     }
 
-    #[tokio::test]
-    async fn what_is_invalidated_is_gone_and_nothing_else() {
+    fn invalidate(cache: &ResultCache, tool: &str, tenant: Option<u128>) {
+        let tenant_id = tenant.map(|tenant| TenantId(Uuid::from_u128(tenant)));
+        cache.hear(Some(Invalidated { tool: tool.to_owned(), tenant_id }));
+    }
+
+    #[test]
+    fn what_is_invalidated_is_gone_and_nothing_else() {
         let (cache, now) = (ResultCache::new(None, 1 << 20), Instant::now());
         let keys = [key(1, "a.b", "x"), key(2, "a.b", "x"), key(1, "c.d", "x")];
         keys.iter().for_each(|key| keep(&cache, key, 10, now));
         let found = || keys.each_ref().map(|key| cache.find(key, MINUTE, now).is_some());
-        cache.invalidate("a.b", Some(TenantId(Uuid::from_u128(1)))).await.unwrap();
+        invalidate(&cache, "a.b", Some(1));
         assert_eq!(found(), [false, true, true]);
-        cache.invalidate("a.b", None).await.unwrap();
+        invalidate(&cache, "a.b", None);
         assert_eq!(found(), [false, false, true]);
         cache.hear(None);
         assert_eq!(found(), [false, false, false]);
     }
 
-    #[tokio::test]
-    async fn what_was_asked_before_an_invalidation_is_not_kept_after_it() {
+    #[test]
+    fn what_was_asked_before_an_invalidation_is_not_kept_after_it() {
         let (cache, now) = (ResultCache::new(None, 1 << 20), Instant::now());
         let flight = lead(&cache, &key(1, "a.b", "x"));
-        cache.invalidate("a.b", None).await.unwrap();
+        invalidate(&cache, "a.b", None);
         let later = lead(&cache, &key(1, "a.b", "x"));
         flight.land(kept(10, now));
         assert_eq!(cache.find(&key(1, "a.b", "x"), MINUTE, now), None);
         later.land(kept(10, now));
         assert!(cache.find(&key(1, "a.b", "x"), MINUTE, now).is_some());
+    }
+
+    #[test]
+    fn what_concerns_another_tool_keeps_nothing_from_being_kept() {
+        let (cache, now) = (ResultCache::new(None, 1 << 20), Instant::now());
+        let key = key(1, "a.b", "x");
+        for (concerns, is_kept) in [(Some("c.d"), true), (Some("a.b"), false), (None, false)] {
+            let flight = lead(&cache, &key);
+            match concerns {
+                Some(tool) => invalidate(&cache, tool, None),
+                None => cache.hear(None),
+            }
+            assert_eq!(matches!(cache.join(&key, true), Joined::Follow(_)), is_kept, "{concerns:?}");
+            flight.land(kept(10, now));
+            assert_eq!(cache.find(&key, MINUTE, now).is_some(), is_kept, "{concerns:?}");
+        }
     }
 
     #[tokio::test]

@@ -22,47 +22,38 @@ pub enum Verdict {
 /// did not reach it.
 pub fn verdict(side_effects: SideEffects, error: &ToolError) -> Verdict {
     let is_safe = side_effects != SideEffects::Effectful;
-    match (transient(error), may_have_taken_effect(error)) {
+    match consequences(error) {
         (Some(reason), sent) if is_safe || !sent => Verdict::Again(reason),
         (_, true) if !is_safe => Verdict::Unknown,
         _ => Verdict::Final,
     }
 }
 
-/// Why it may pass, for what may. These are the failures of an upstream.
-pub fn transient(error: &ToolError) -> Option<&'static str> {
+/// Whether the other side failed, where an error says something about it: an answer that helps nobody is an answer.
+pub fn has_failed(error: &ToolError) -> Option<bool> {
     match error {
-        ToolError::Upstream { .. } => Some("upstream_failed"),
-        ToolError::Egress(error) => match error {
-            EgressError::Unresolvable | EgressError::Connect | EgressError::RedirectUnreachable => Some("not_connected"),
-            EgressError::Timeout => Some("timeout"),
-            EgressError::Protocol => Some("connection_lost"),
-            EgressError::Blocked(_) | EgressError::HeadersTooLarge | EgressError::TooManyRedirects => None,
-        },
-        ToolError::InvalidArguments(_)
-        | ToolError::NotFound(_)
-        | ToolError::Conflict(_)
-        | ToolError::Reported(_)
+        // Nobody was asked, or our own work failed.
+        ToolError::Egress(EgressError::Blocked(_))
         | ToolError::Quarantined
         | ToolError::Busy
-        | ToolError::NotConfigured(_)
         | ToolError::Infrastructure(_)
-        | ToolError::Internal(_)
-        | ToolError::Answer(_) => None,
+        | ToolError::Internal(_) => None,
+        error => Some(consequences(error).0.is_some()),
     }
 }
 
-/// Whether the other side may have received what was sent, and its answer is not known.
-fn may_have_taken_effect(error: &ToolError) -> bool {
+/// Why it may pass, for what may, which are the failures of an upstream; and whether the other side may have received what was
+/// sent, without an answer that is known.
+fn consequences(error: &ToolError) -> (Option<&'static str>, bool) {
     match error {
-        ToolError::Upstream { sent, .. } => *sent,
+        ToolError::Upstream { sent, .. } => (Some("upstream_failed"), *sent),
         ToolError::Egress(error) => match error {
-            EgressError::Blocked(_) | EgressError::Unresolvable | EgressError::Connect => false,
-            EgressError::Timeout
-            | EgressError::HeadersTooLarge
-            | EgressError::TooManyRedirects
-            | EgressError::RedirectUnreachable
-            | EgressError::Protocol => true,
+            EgressError::Blocked(_) => (None, false),
+            EgressError::Unresolvable | EgressError::Connect => (Some("not_connected"), false),
+            EgressError::RedirectUnreachable => (Some("not_connected"), true),
+            EgressError::Timeout => (Some("timeout"), true),
+            EgressError::Protocol => (Some("connection_lost"), true),
+            EgressError::HeadersTooLarge | EgressError::TooManyRedirects => (None, true),
         },
         ToolError::InvalidArguments(_)
         | ToolError::NotFound(_)
@@ -73,7 +64,7 @@ fn may_have_taken_effect(error: &ToolError) -> bool {
         | ToolError::NotConfigured(_)
         | ToolError::Infrastructure(_)
         | ToolError::Internal(_)
-        | ToolError::Answer(_) => false,
+        | ToolError::Answer(_) => (None, false),
     }
 }
 
@@ -118,8 +109,23 @@ mod tests {
     }
 
     #[test]
-    fn that_we_are_busy_is_no_failure_of_the_other_side() {
-        assert_eq!(transient(&ToolError::Busy), None);
+    fn whoever_answers_has_not_failed_and_who_was_not_asked_has_done_neither() {
+        for (error, failed) in [
+            (ToolError::Upstream { detail: "503".to_owned(), sent: false }, Some(true)),
+            (EgressError::Connect.into(), Some(true)),
+            (EgressError::Timeout.into(), Some(true)),
+            (EgressError::HeadersTooLarge.into(), Some(false)),
+            (EgressError::TooManyRedirects.into(), Some(false)),
+            (ToolError::Reported("no".to_owned()), Some(false)),
+            (ToolError::NotFound("nothing"), Some(false)),
+            (ToolError::NotConfigured("not accepted"), Some(false)),
+            (EgressError::Blocked(EgressRule::AllowList).into(), None),
+            (ToolError::Quarantined, None),
+            (ToolError::Busy, None),
+            (ToolError::Internal("bug".to_owned()), None),
+        ] {
+            assert_eq!(has_failed(&error), failed, "{error}");
+        }
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub fn check_vector(vector: &[f32]) -> Result<(), &'static str> {
 pub(super) fn define() -> Contract {
     Contract {
         description: "Adds vectors to a collection of the tenant, or replaces them. All vectors of a collection have the \
-                      dimensions of its first ones.",
+                      dimensions of its first ones; until these can be searched, others may be answered as added and are not kept.",
         side_effects: SideEffects::Idempotent,
         lane: lane("ingest"),
         timeout_ms: 10_000,

@@ -59,9 +59,9 @@ async fn phrases_exclusions_and_alternatives_are_understood() {
 async fn a_document_marks_nothing_itself() {
     let app = TestApp::start().await;
     let client = app.admin();
-    upsert(&client, "a", json!({"content": "\u{e001}A \u{e000}free\u{e001} re\u{e000}fund"})).await;
-    let hit = &search(&client, json!({"query": "free"})).await["hits"][0];
-    assert_eq!(hit["highlight"], "A <mark>free</mark> refund");
+    upsert(&client, "a", json!({"content": "\u{e000}free\u{e001} refund"})).await;
+    let hit = &search(&client, json!({"query": "refund"})).await["hits"][0];
+    assert_eq!(hit["highlight"], "free <mark>refund</mark>", "{hit}");
 }
 
 #[tokio::test]

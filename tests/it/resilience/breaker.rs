@@ -56,6 +56,26 @@ async fn an_upstream_that_is_back_is_found_by_a_probe() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_answers_what_helps_nobody_is_back_all_the_same() {
+    let mut upstream = Upstream::start().await;
+    let app = app(&[&upstream], |settings| settings.circuit_open_ms = 100).await;
+    upstream.die();
+    let client = app.admin();
+    eventually("the breaker opens", async || {
+        let call = outcome(&client, &request("GET", &upstream.url("/"))).await;
+        (call["error"]["type"] == "urn:toolgate:tool:circuit-open").then_some(())
+    })
+    .await;
+    upstream.come_back().await;
+    eventually("a probe gets an answer", async || {
+        let call = outcome(&client, &request("GET", &upstream.url("/loop"))).await;
+        call["error"]["detail"].as_str().unwrap().contains("redirected").then_some(())
+    })
+    .await;
+    assert_eq!(metric(&client, STATE).await.as_deref(), Some("0"));
+}
+
+#[tokio::test]
 async fn what_a_caller_did_wrong_opens_nothing() {
     let upstream = Upstream::start().await;
     let app = app(&[&upstream], |settings| settings.circuit_open_ms = 600_000).await;

@@ -146,6 +146,10 @@ async fn answer(mut stream: TcpStream, shared: Arc<Shared>) {
                 drop(stream.write_all(ok("at last").as_bytes()).await);
             }
         }
+        "loop" => {
+            let redirect = format!("HTTP/1.1 302 Found\r\nLocation: {path}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            drop(stream.write_all(redirect.as_bytes()).await);
+        }
         "gate" => {
             drop(shared.gate.subscribe().wait_for(|open| *open).await);
             drop(stream.write_all(ok("through").as_bytes()).await);
