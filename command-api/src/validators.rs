@@ -6,7 +6,7 @@ use std::{
 
 use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
 use serde_json::Value;
-use toolgate_events::{Catalog, tools::Contract};
+use toolgate_events::{Catalog, json_schema, tools::Contract};
 use toolgate_security::{FieldError, json_pointer};
 
 /// Errors listed at the most; more would help nobody.
@@ -26,10 +26,7 @@ struct Compiled {
 
 impl Compiled {
     fn of(contract: &'static Contract) -> Self {
-        // Patterns may be a stranger's: this kind takes time in proportion to the text.
-        let patterns = jsonschema::PatternOptions::regex();
-        let options = jsonschema::draft202012::options().should_validate_formats(true).with_pattern_options(patterns);
-        let validator = options.build(&contract.input_schema).ok();
+        let validator = json_schema::compile(&contract.input_schema);
         Self { contract, validator, contract_hash: contract.hash().unwrap_or_default() }
     }
 }

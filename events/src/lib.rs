@@ -11,6 +11,7 @@ pub mod description;
 mod envelope;
 mod event;
 mod ids;
+pub mod json_schema;
 pub mod mcp;
 mod refusal;
 pub mod serde_text;

@@ -107,7 +107,10 @@ impl Attempts<'_> {
         let error = match answer {
             Ok(result) => {
                 permit.succeeded(now);
-                let checked = self.context.answers.check(self.contract, &result).map(|()| result);
+                let checked = self.context.answers.checked(self.contract, result);
+                let Ok(checked) = tokio::time::timeout_at(call.deadline.into(), checked).await else {
+                    return self.timed_out(time, false);
+                };
                 return Next::Ended(checked.map_err(|error| {
                     tracing::error!(tool = self.contract.name, call_id = %call.call_id, detail = error.detail, "an adapter broke its contract");
                     Failure { error, is_upstream_down: false }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use toolgate_events::{
-    CallError, CallSubject, DecodeError, Envelope, Lane, Partition, Reuse, Status, ToolCallEvent, ToolCallRequested, mcp,
+    CallError, CallSubject, DecodeError, Envelope, Lane, Partition, Reuse, ToolCallEvent, ToolCallRequested, mcp,
     tools::{Contract, SideEffects},
 };
 use toolgate_store::{AppendError, Delivery, LoadError, crash};
@@ -113,9 +113,9 @@ async fn work(context: &Context, lane: &Lane, places: &Places, delivery: &Delive
             None => problem("unknown-tool", "This release does not have the tool", "no worker of this lane can run it"),
         },
     };
-    // Of what it began under the contract of its time nobody knows how it ended.
-    let has_begun = request.tool.starts_with(mcp::PREFIX) && held.call.status == Some(Status::Running);
-    let error = if has_begun { unknown("the worker that ran it was lost, and its contract has changed").error } else { error };
+    // Another worker may have begun it under the contract of that time; only what is effectful says so in the log.
+    let may_have_begun = request.tool.starts_with(mcp::PREFIX) && delivery.delivered > 1;
+    let error = if may_have_begun { unknown("a worker that had it was lost, and its contract is gone").error } else { error };
     let outcome = Outcome::failed(held.call.attempts.max(1), Duration::ZERO, error);
     record(context, delivery, &mut held, "unknown", outcome).await.map(drop)
 }

@@ -1,9 +1,13 @@
 //! A definition is pinned; one that changes waits for an operator.
 
+use std::fs;
+
 use serde_json::{Value, json};
+use toolgate_events::{CallId, CallSubject, Lane};
+use toolgate_store::Clock;
 
 use super::{Upstream, app_with, call, configure, listed, names, offered, tool, toolgate_mcp};
-use crate::app::{Answer, Client, TestApp, wait_until};
+use crate::app::{Answer, Client, TestApp, publish_raw, wait_until};
 
 async fn outcome(client: &Client, key: &str, tool: &str) -> Value {
     let answer: Answer = client.call_and_wait(key, &call(tool)).await;
@@ -55,6 +59,30 @@ async fn a_changed_definition_is_quarantined_until_it_is_accepted() {
     let (_, list) = toolgate_mcp(&app.stack, &["list", "s"]).await;
     assert!(list.contains("accepted by ada at "), "{list}");
     replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_that_was_accepted_under_another_contract_is_not_run() {
+    let upstream = Upstream::new(&json!({"tools": [tool("read", "Reads.")]}));
+    let app = app_with(&[("s", upstream.stdio())]).await;
+    let client = app.admin();
+    offered(&client, "mcp.s.read").await;
+    let call_id = CallId(Clock::system().new_id());
+    let subject = CallSubject::new(4, client.tenant.id(), Lane::mcp(), call_id);
+    let path = format!("{}/../events/golden/tool_call_requested.v2.json", env!("CARGO_MANIFEST_DIR"));
+    let mut event: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    event["event_id"] = json!(Clock::system().new_id());
+    event["tenant_id"] = json!(subject.tenant_id);
+    (event["aggregate_id"], event["correlation_id"]) = (json!(call_id), json!(call_id));
+    (event["data"]["tool"], event["data"]["lane"]) = (json!("mcp.s.read"), json!("mcp"));
+    event["data"]["arguments"] = json!({"text": "fits"});
+    event["data"]["authorization"]["contract_hash"] = json!("that of another version");
+    publish_raw(&app.stack.connections.nats, &subject.to_string(), event.to_string().as_bytes()).await;
+    let path = format!("/v1/tool-calls/{call_id}");
+    wait_until("it has failed", async || client.get(&path).await.json()["status"] == "failed").await;
+    assert_eq!(client.get(&path).await.json()["error"]["type"], "urn:toolgate:tool:contract-changed");
+    assert_eq!(upstream.seen("tools/call").len(), 0, "nothing was sent");
+    assert_eq!(outcome(&client, "k", "mcp.s.read").await["status"], "succeeded");
 }
 
 #[tokio::test]

@@ -3,10 +3,12 @@
 use std::{fs, fs::File};
 
 use serde_json::{Value, json};
+use toolgate_events::mcp::ToolName;
 use toolgate_security::SecretForms;
+use toolgate_store::Definitions;
 
-use super::{Upstream, call, offered, tool};
-use crate::app::{Child, Client, Role, Stack, Tenant, Token, eventually, wait_until};
+use super::{Upstream, call, configure, names, offered, tool, toolgate_mcp};
+use crate::app::{Child, Client, Role, Stack, Tenant, TestApp, Token, eventually, publish_raw, wait_until};
 
 /// The roles apart from the worker, and somebody to talk to them.
 struct Stage {
@@ -93,6 +95,22 @@ async fn a_worker_that_is_killed_takes_its_servers_along_and_another_runs_the_ca
     assert_eq!(written["status"], "failed", "{written}");
     let sent = upstream.seen("tools/call");
     assert_eq!(sent.iter().filter(|message| message["params"]["name"] == "write").count(), 1, "{sent:?}");
+}
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_read_keeps_nobody_from_starting() {
+    let stack = Stack::new().await;
+    let upstream = Upstream::new(&json!({"tools": [tool("read", ""), tool("other", "")]}));
+    // The stream is there as soon as somebody has used it.
+    Definitions::of(&stack.log().await).forget(&ToolName::new("s", "nothing").unwrap()).await.unwrap();
+    publish_raw(&stack.connections.nats, "mcp.seen.s.read", b"no JSON").await;
+    let app = TestApp::on(stack, |settings| configure(settings, &[("s", upstream.stdio())])).await;
+    let client = app.admin();
+    names(&client, &["mcp.s.other"]).await;
+    assert!(toolgate_mcp(&app.stack, &["forget", "s", "other"]).await.0);
+    let name = ToolName::new("s", "read").unwrap();
+    Definitions::of(&app.stack.log().await).forget(&name).await.unwrap();
+    names(&client, &["mcp.s.other", "mcp.s.read"]).await;
 }
 
 #[tokio::test]

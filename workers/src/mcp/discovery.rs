@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures::{TryStreamExt, stream};
 use rmcp::model::Tool;
 use serde_json::Value;
-use toolgate_events::mcp::{Definition, MAX_TOOLS, Sighting, ToolName};
+use toolgate_events::{
+    json_schema,
+    mcp::{Definition, MAX_TOOLS, Sighting, ToolName},
+};
 use toolgate_store::{Clock, DefinitionsError, Discovered};
 
 use super::McpServer;
@@ -101,7 +104,9 @@ impl Usable {
             }
             let definition = definition(tool);
             match definition.check() {
-                Ok(()) if definition.schemas().iter().all(compiles) => drop(usable.tools.insert(name, definition)),
+                Ok(()) if definition.schemas().iter().all(|schema| json_schema::compile(schema).is_some()) => {
+                    drop(usable.tools.insert(name, definition))
+                }
                 Ok(()) => usable.leave_out("a schema is no JSON Schema 2020-12"),
                 Err(error) => usable.leave_out(&error.to_string()),
             }
@@ -124,12 +129,6 @@ fn definition(tool: Tool) -> Definition {
         output_schema: tool.output_schema.map(object),
         annotations: tool.annotations.and_then(|annotations| serde_json::to_value(annotations).ok()),
     }
-}
-
-/// As the API compiles it.
-fn compiles(schema: &Value) -> bool {
-    let patterns = jsonschema::PatternOptions::regex();
-    jsonschema::draft202012::options().should_validate_formats(true).with_pattern_options(patterns).build(schema).is_ok()
 }
 
 #[cfg(test)]

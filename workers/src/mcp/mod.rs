@@ -5,6 +5,7 @@ mod child;
 mod config;
 mod discovery;
 mod http;
+mod pace;
 mod places;
 mod server;
 mod session;

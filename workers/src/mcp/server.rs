@@ -1,7 +1,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rmcp::{
@@ -21,13 +21,14 @@ use toolgate_security::Redactor;
 use super::{
     McpServer, Up,
     discovery::{Discovery, Usable},
+    pace::Pace,
     places::Places,
     session::{Session, SessionError},
 };
 use crate::adapters::ToolError;
 
 /// Between two questions that a server asks for itself.
-const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
+pub const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
 /// Where a call's id is told to the server.
@@ -142,10 +143,11 @@ async fn keep(shared: Arc<Shared>, discovery: Arc<Discovery>, redactor: Redactor
     let server = shared.config.name.as_str();
     let mut pause = FIRST_PAUSE;
     let mut was_up = true;
+    let mut pace = Pace::default();
     loop {
         let ended = match Session::open(&shared.config, &redactor, Arc::clone(&shared.check)).await {
             Ok(session) => {
-                let ended = follow(&shared, &session, &discovery, refresh, &up).await;
+                let ended = follow(&shared, &session, &discovery, refresh, &up, &mut pace).await;
                 if shared.set_live(None) {
                     pause = FIRST_PAUSE;
                     was_up = true;
@@ -167,7 +169,14 @@ async fn keep(shared: Arc<Shared>, discovery: Arc<Discovery>, redactor: Redactor
 }
 
 /// Asks for the tools again and again, until there is no answer.
-async fn follow(shared: &Shared, session: &Session, discovery: &Discovery, refresh: Duration, up: &Up) -> String {
+async fn follow(
+    shared: &Shared,
+    session: &Session,
+    discovery: &Discovery,
+    refresh: Duration,
+    up: &Up,
+    pace: &mut Pace,
+) -> String {
     let server = shared.config.name.as_str();
     let mut left_out = None;
     loop {
@@ -179,7 +188,9 @@ async fn follow(shared: &Shared, session: &Session, discovery: &Discovery, refre
             Ok(tools) => Usable::of(&shared.config, tools),
             Err(error) => return error.to_string(),
         };
-        let tools = usable.tools.values().map(|definition| (definition.name.clone(), definition.hash())).collect();
+        let tools: HashMap<_, _> = usable.tools.values().map(|definition| (definition.name.clone(), definition.hash())).collect();
+        let now = Instant::now();
+        let may_write = pace.may_write(&tools, now, refresh);
         // First of all: from here on a changed tool is not called.
         if !shared.set_live(Some(Live { peer: session.peer(), tools })) {
             tracing::info!(server, tools = usable.tools.len(), "an MCP server is up");
@@ -191,17 +202,20 @@ async fn follow(shared: &Shared, session: &Session, discovery: &Discovery, refre
             }
             left_out = Some(usable.left_out.clone());
         }
-        match discovery.put_down(&shared.config, &usable).await {
+        let put_down = if may_write { discovery.put_down(&shared.config, &usable).await } else { Ok(0) };
+        match put_down {
             Ok(0) => {}
             Ok(count) => tracing::warn!(server, count, "tools of an MCP server are left out: it has had too many; forget some"),
             Err(error) => tracing::warn!(server, error = %error, "definitions of MCP tools could not be put down"),
         }
+        // What was not put down is, as soon as it may be.
+        let wait = if may_write { refresh } else { pace.until(now).min(refresh) };
         tokio::select! {
             () = sleep(SHORTEST_REFRESH) => {}
             () = session.ended() => return "it has ended".to_owned(),
         }
         tokio::select! {
-            _ = timeout(refresh, shared.check.notified()) => {}
+            _ = timeout(wait, shared.check.notified()) => {}
             () = session.ended() => return "it has ended".to_owned(),
         }
     }
