@@ -15,7 +15,7 @@ use typst::{
 
 use crate::markdown;
 
-/// The title and the text under it. A text that begins with its title as a heading keeps that one.
+/// The title and the text under it. A heading at the beginning of the text that only repeats the title is left out.
 pub fn of(title: &str, text: &str) -> Content {
     let mut builder = Builder { open: vec![Open::default()] };
     for event in markdown::parse(text) {

@@ -1,13 +1,13 @@
 import type { ProblemDocument, ToolCall } from "./generated/api.js";
 
-/** The gateway refused a request, or its answer makes no sense. */
+/** The gateway refused a request, its answer makes no sense, or there was none; `cause` then says how it was lost. */
 export class ToolgateError extends Error {
   override name = "ToolgateError";
-  /** As RFC 9457 has it; one made up from the status where the answer came from something in between. */
+  /** As RFC 9457 has it; one made up from the status where the answer came from something in between, with the status 0 where there was none. */
   readonly problem: ProblemDocument;
 
-  constructor(problem: ProblemDocument) {
-    super(`${problem.title}: ${problem.detail}`);
+  constructor(problem: ProblemDocument, options?: ErrorOptions) {
+    super(`${problem.title}: ${problem.detail}`, options);
     this.problem = problem;
   }
 

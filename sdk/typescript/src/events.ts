@@ -2,7 +2,7 @@ import type { z } from "zod";
 import { backoff, pause } from "./backoff.js";
 import { CloudEvent, eventTypes } from "./generated/events.js";
 import { type Frame, SseParser } from "./sse.js";
-import { isConnectionLost, type Opened, type Transport } from "./transport.js";
+import { Lost, type Opened, type Transport } from "./transport.js";
 
 type EventTypes = typeof eventTypes;
 /** An event type of this release. */
@@ -37,12 +37,15 @@ const RETRY_MS = 1_000;
 export async function* subscribe(transport: Transport, options: EventOptions): AsyncGenerator<ToolgateEvent, void> {
   const { after, sessionId, callId, type, signal, onOpen } = options;
   let parser = new SseParser(after);
+  let wasOpen = false;
   for (let failures = 0; ; ) {
     const query = { session_id: sessionId, call_id: callId, type, after: parser.lastEventId || undefined };
     const headers: Record<string, string> = { accept: "text/event-stream" };
     if (parser.lastEventId) headers["last-event-id"] = parser.lastEventId;
-    // Only a refusal ends the attempts: a gateway that restarts comes back.
-    const opened = await transport.open({ path: "/v1/events", query, headers, signal, retries: Infinity }, IDLE_MS);
+    const request = { path: "/v1/events", query, headers, signal };
+    // Once it was open, only a refusal ends the attempts: a gateway that restarts comes back.
+    const opened = await transport.open(wasOpen ? { ...request, retries: Infinity } : request, IDLE_MS);
+    wasOpen = true;
     parser = new SseParser(parser.lastEventId, parser.retry);
     onOpen?.();
     let received = false;
@@ -65,16 +68,14 @@ export async function* subscribe(transport: Transport, options: EventOptions): A
 
 /** The frames of one connection; it ends where the connection does, however that was. */
 async function* frames(opened: Opened, parser: SseParser, signal: AbortSignal | undefined): AsyncGenerator<Frame, void> {
-  const reader = opened.response.body?.getReader();
-  while (reader) {
-    const chunk = await reader.read().catch((error: unknown) => {
+  for (;;) {
+    const chunk = await opened.read().catch((error: unknown) => {
       signal?.throwIfAborted();
-      if (isConnectionLost(error)) return { done: true as const, value: undefined };
+      if (error instanceof Lost) return undefined;
       throw error;
     });
-    if (chunk.done) return;
-    opened.touch();
-    yield* parser.push(chunk.value);
+    if (chunk === undefined) return;
+    yield* parser.push(chunk);
   }
 }
 

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { Query, Transport } from "./transport.js";
+import { Lost, type Query, type Transport } from "./transport.js";
 
 export interface PageOptions {
   /** Items fetched at once, 1 to 500; 50 unless said otherwise. */
@@ -36,18 +36,19 @@ export async function* lines<Item>(
   query: Query,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Item, void> {
-  const { response, touch, close } = await transport.open({ path, query, headers: { accept: "application/x-ndjson" }, signal }, IDLE_MS);
+  const { read, close } = await transport.open({ path, query, headers: { accept: "application/x-ndjson" }, signal }, IDLE_MS);
   try {
     let rest = "";
     const decoder = new TextDecoder();
-    const reader = response.body?.getReader();
-    for (let chunk = await reader?.read(); chunk && !chunk.done; chunk = await reader?.read()) {
-      touch();
-      const whole = (rest + decoder.decode(chunk.value, { stream: true })).split("\n");
+    for (let chunk = await read(); chunk; chunk = await read()) {
+      const whole = (rest + decoder.decode(chunk, { stream: true })).split("\n");
       rest = whole.pop() ?? "";
       for (const line of whole) yield item.parse(JSON.parse(line));
     }
     if (rest !== "") throw new Error("the answer ended within a line");
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw error instanceof Lost ? error.withoutAnswer() : error;
   } finally {
     close();
   }

@@ -40,11 +40,11 @@ export interface Answer<Body> {
   body: Body;
 }
 
-/** An answer whose body is still to come. `touch` says that it still comes: without it for `idleMs`, it is over. */
+/** An answer whose body is still to come. */
 export interface Opened {
-  response: Response;
   token: string;
-  touch(): void;
+  /** The next of it, or `undefined` at its end. It fails with {@link Lost}, also when nothing comes for `idleMs`. */
+  read(): Promise<Uint8Array | undefined>;
   close(): void;
 }
 
@@ -75,38 +75,35 @@ export class Transport {
     return this.#whole(request, async (response) => new Uint8Array(await response.arrayBuffer()));
   }
 
-  /** The head of an answer that goes on for as long as something comes at least every `idleMs`. */
+  /** The head of an answer that goes on for as long as what is asked for comes within `idleMs`. */
   async open(request: Request, idleMs: number): Promise<Opened> {
     return this.#untilAnswered(request, async () => {
       const idle = new AbortController();
-      let timer: ReturnType<typeof setTimeout>;
-      const touch = () => {
-        clearTimeout(timer);
-        timer = setTimeout(() => idle.abort(new TypeError("the stream stood still")), idleMs);
+      // What the caller does between two of them takes as long as it takes.
+      const within = async <Value>(coming: () => Promise<Value>): Promise<Value> => {
+        const timer = setTimeout(() => idle.abort(new TypeError("the stream stood still")), idleMs);
+        try {
+          return await coming();
+        } finally {
+          clearTimeout(timer);
+        }
       };
-      const close = () => {
-        clearTimeout(timer);
-        idle.abort();
-      };
-      touch();
-      try {
-        const { response, token } = await this.#send(request, idle.signal);
-        return { response, token, touch, close };
-      } catch (error) {
-        close();
-        throw error;
-      }
+      const { response, token } = await within(() => this.#send(request, idle.signal));
+      const reader = response.body?.getReader();
+      const read = async () => (reader ? (await within(() => reader.read().catch(lost))).value : undefined);
+      return { token, read, close: () => idle.abort() };
     });
   }
 
   #whole<Body>(request: Request, read: (response: Response) => Promise<Body>): Promise<Answer<Body>> {
     return this.#untilAnswered(request, async () => {
       const { response } = await this.#send(request, AbortSignal.timeout(this.#timeoutMs + (request.waitMs ?? 0)));
-      return { status: response.status, headers: response.headers, body: await read(response) };
+      return { status: response.status, headers: response.headers, body: await read(response).catch(lost) };
     });
   }
 
   async #untilAnswered<T>(request: Request, attempt: () => Promise<T>): Promise<T> {
+    checkHeaders(request.headers);
     const most = request.retries ?? this.#retries;
     for (let failures = 0; ; failures++) {
       try {
@@ -114,7 +111,10 @@ export class Transport {
       } catch (error) {
         request.signal?.throwIfAborted();
         const wait = this.#pauseAfter(error, failures);
-        if (wait === undefined || failures >= most) throw error instanceof Refusal ? new ToolgateError(error.problem) : error;
+        if (wait === undefined || failures >= most) {
+          if (error instanceof Lost) throw error.withoutAnswer();
+          throw error instanceof Refusal ? new ToolgateError(error.problem) : error;
+        }
         await pause(wait, request.signal);
       }
     }
@@ -122,7 +122,7 @@ export class Transport {
 
   /** How long to wait before the next attempt; `undefined` when another would go no better. */
   #pauseAfter(error: unknown, failures: number): number | undefined {
-    if (!(error instanceof Refusal)) return isConnectionLost(error) ? backoff(failures) : undefined;
+    if (!(error instanceof Refusal)) return error instanceof Lost ? backoff(failures) : undefined;
     if (error.status !== 429 && error.status !== 503) return undefined;
     const asked = error.retryAfterMs ?? 0;
     return asked > this.#maxRetryAfterMs ? undefined : asked + backoff(failures);
@@ -147,7 +147,7 @@ export class Transport {
     const ends = signal ? AbortSignal.any([signal, limit]) : limit;
     const init: RequestInit = { method, headers: { ...headers, authorization: `Bearer ${token}` }, signal: ends };
     if (body !== undefined) init.body = body;
-    return this.#fetch.call(globalThis, this.#url + path + search, init);
+    return this.#fetch.call(globalThis, this.#url + path + search, init).catch(lost);
   }
 }
 
@@ -174,7 +174,28 @@ async function refused(response: Response): Promise<Refusal> {
   return new Refusal(parsed.success ? parsed.data : strange, retryAfter(headers, Date.now()));
 }
 
+/** A connection that failed or broke off, with what `fetch` said. */
+export class Lost extends Error {
+  withoutAnswer(): ToolgateError {
+    const detail = this.cause instanceof Error ? this.cause.message : String(this.cause);
+    return new ToolgateError({ type: "about:blank", title: "No answer", status: 0, detail }, { cause: this.cause });
+  }
+}
+
 /** `fetch` throws a TypeError for a connection that failed or broke off; a timeout is a DOMException, and half a body a SyntaxError. */
-export function isConnectionLost(error: unknown): boolean {
-  return error instanceof TypeError || error instanceof SyntaxError || (error instanceof DOMException && error.name === "TimeoutError");
+function lost(error: unknown): never {
+  const isLost = error instanceof TypeError || error instanceof SyntaxError || (error instanceof DOMException && error.name === "TimeoutError");
+  throw isLost ? new Lost("the connection is lost", { cause: error }) : error;
+}
+
+/** What is no header would look like a lost connection later. */
+function checkHeaders(headers: Record<string, string> = {}): void {
+  for (const [name, value] of Object.entries(headers)) {
+    try {
+      new Headers([[name, value]]);
+    } catch (cause) {
+      const detail = `${JSON.stringify(value)} cannot be sent as ${name}`;
+      throw new ToolgateError({ type: "about:blank", title: "No header", status: 0, detail }, { cause });
+    }
+  }
 }

@@ -13,6 +13,10 @@ function isRefusal(status: number, type: string) {
   return (error: unknown) => error instanceof ToolgateError && error.status === status && error.problem.type.endsWith(`:${type}`);
 }
 
+function isLost(error: unknown) {
+  return error instanceof ToolgateError && error.status === 0 && error.cause instanceof TypeError;
+}
+
 test("a lost answer is asked for again under the same key: there is one call", async (t) => {
   const proxy = await Proxy.before(gateway.url, ["lose answer", "lose answer"]);
   t.after(() => proxy.close());
@@ -31,7 +35,7 @@ test("a lost connection is tried as often as said, and not once more", async (t)
     t.after(() => proxy.close());
     const client = await gateway.client({ url: proxy.url, retries });
     const tools = client.tools();
-    await (lost <= retries ? tools : assert.rejects(tools, TypeError));
+    await (lost <= retries ? tools : assert.rejects(tools, isLost));
     assert.equal(proxy.requests.length, Math.min(lost, retries) + 1);
   }
 });
@@ -120,11 +124,22 @@ test("a signal ends the waiting at once", async (t) => {
   await assert.rejects(client.tools(AbortSignal.abort(reason)), reason);
 });
 
-test("what is no address and no token is said at once, not tried", async () => {
+test("what is no address, no token and no header is said at once, not tried", async (t) => {
   assert.throws(() => new ToolgateClient({ url: "no address", token: "a" }), TypeError);
   const client = new ToolgateClient({ url: gateway.url, token: "a\nb" });
   await assert.rejects(client.tools(), /no bearer token/);
   await assert.rejects(client.events().next(), /no bearer token/);
+  const proxy = await Proxy.before(gateway.url);
+  t.after(() => proxy.close());
+  const keyed = await gateway.client({ url: proxy.url });
+  const call = keyed.call("task.create", { title: "a" }, { idempotencyKey: "a\nb" });
+  await assert.rejects(call, (error) => error instanceof ToolgateError && /idempotency-key/.test(error.message));
+  await assert.rejects(keyed.events({ after: "ö€" }).next(), ToolgateError);
+  let asked = 0;
+  const failing = new ToolgateClient({ url: proxy.url, token: () => Promise.reject(new TypeError(`fault ${++asked}`)) });
+  await assert.rejects(failing.tools(), /^TypeError: fault 1$/);
+  await assert.rejects(failing.events().next(), /^TypeError: fault 2$/);
+  assert.equal(proxy.requests.length, 0);
 });
 
 test("a key names a call for ever", async () => {

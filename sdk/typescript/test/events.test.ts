@@ -1,13 +1,15 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { test } from "node:test";
-import { ToolgateClient, type ToolgateEvent } from "../src/index.js";
+import { ToolgateClient, ToolgateError, type ToolgateEvent } from "../src/index.js";
 import { shared } from "./app/gateway.js";
 import { Proxy } from "./app/proxy.js";
 import { collect, take } from "./app/streams.js";
 
 const gateway = shared();
 
+/** A call of `task.create` is requested and succeeds. */
+const PER_CALL = 2;
 const positions = (events: ToolgateEvent[]) => events.map((event) => ("position" in event ? event.position : event.type));
 
 test("a cut connection is opened again where it was: nothing is lost, nothing comes twice", async (t) => {
@@ -31,20 +33,32 @@ test("a cut connection is opened again where it was: nothing is lost, nothing co
   const calls = 3;
   for (let number = 0; number < calls; number++) {
     await caller.call("task.create", { title: `task ${number}` });
-    for (let event = 0; event < 3; event++) {
+    for (let event = 0; event < PER_CALL; event++) {
       await receive(next);
       // Also within a call.
-      if (event === number) proxy.cut();
+      if (event === number % PER_CALL) proxy.cut();
       next = events.next();
     }
   }
   await caller.call("task.create", { title: "the last" });
   await receive(next);
   await events.return();
-  assert.deepEqual(positions(received), Array.from({ length: calls * 3 + 1 }, (_, index) => String(index + 1)));
+  assert.deepEqual(positions(received), Array.from({ length: calls * PER_CALL + 1 }, (_, index) => String(index + 1)));
   assert.ok(connections > calls, `${connections} connections`);
   const resumed = proxy.requests.slice(1).map((request) => request.headers["last-event-id"]);
   assert.ok(resumed.every((id) => id !== undefined), `${resumed}`);
+});
+
+test("a stream that never opened is given up like any request", async (t) => {
+  for (const [lost, retries] of [[1, 1], [2, 1]] as const) {
+    const proxy = await Proxy.before(gateway.url, Array.from({ length: lost }, () => "lose connection" as const));
+    t.after(() => proxy.close());
+    const controller = new AbortController();
+    const client = await gateway.client({ url: proxy.url, retries });
+    const first = client.events({ signal: controller.signal, onOpen: () => controller.abort(new Error("it is open")) }).next();
+    await assert.rejects(first, lost <= retries ? /it is open/ : (error) => error instanceof ToolgateError && error.status === 0);
+    assert.equal(proxy.requests.length, Math.min(lost, retries) + 1);
+  }
 });
 
 test("events have the type of their data, and filters hold", async () => {
@@ -64,11 +78,11 @@ test("a position beyond the newest is reset, and the stream goes on", async () =
   const client = await gateway.client();
   await client.call("task.create", { title: "a" });
   const events = client.events({ after: "1000" });
-  assert.deepEqual((await events.next()).value, { type: "reset", position: "3" });
+  assert.deepEqual((await events.next()).value, { type: "reset", position: String(PER_CALL) });
   const next = events.next();
   await client.call("task.create", { title: "b" });
   const { value } = await next;
-  assert.ok(value && "position" in value && value.position === "4", JSON.stringify(value));
+  assert.ok(value && "position" in value && value.position === String(PER_CALL + 1), JSON.stringify(value));
   await events.return();
 });
 
@@ -88,10 +102,10 @@ test("a token that ends is replaced, or ends the stream", async () => {
     },
   });
   let connections = 0;
-  const events = take(client.events({ after: "0", onOpen: () => connections++ }), (_, count) => count === 3);
+  const events = take(client.events({ after: "0", onOpen: () => connections++ }), (_, count) => count === PER_CALL);
   while (connections < 2) await new Promise((resolve) => setTimeout(resolve, 20));
   await client.call("task.create", { title: "after the token" });
-  assert.deepEqual(positions(await events), ["1", "2", "3"]);
+  assert.deepEqual(positions(await events), ["1", "2"]);
   assert.equal(asked, 2);
 });
 

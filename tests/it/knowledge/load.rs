@@ -18,7 +18,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, process::Command};
-use toolgate::loader::{self, Options};
+use toolgate::loader::{self, Options, Summary};
 use toolgate_store::Clock;
 
 use crate::app::{Client, TestApp, Token, wait_until_count};
@@ -211,17 +211,50 @@ async fn busy(State(seen): State<Arc<Mutex<HashMap<String, Instant>>>>, headers:
     }
 }
 
-#[tokio::test]
-async fn a_server_that_has_no_room_is_asked_again_when_it_says() {
+/// Loads into a server of the test's own.
+async fn load_into(server: Router, paths: &[PathBuf]) -> Summary {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let server =
-        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(busy).with_state(Arc::default())).await });
-    let files = Folder::new();
-    let paths = ["a.md", "b.md"].map(|name| PathBuf::from(files.write(name, format!("# {name}"))));
+    let server = tokio::spawn(async move { axum::serve(listener, server).await });
     let options = Options { url, token: "t".to_owned(), paths: paths.to_vec(), locale: "en".to_owned(), concurrency: 2 };
     let summary = loader::load(&options).await.unwrap();
     server.abort();
+    summary
+}
+
+#[tokio::test]
+async fn a_server_that_has_no_room_is_asked_again_when_it_says() {
+    let files = Folder::new();
+    let paths = ["a.md", "b.md"].map(|name| PathBuf::from(files.write(name, format!("# {name}"))));
+    let summary = load_into(Router::new().fallback(busy).with_state(Arc::default()), &paths).await;
     assert_eq!((summary.written, summary.unchanged, summary.failed), (2, 0, 0));
     assert_eq!(summary.bytes, 12);
+}
+
+/// A server on whose record the first two calls have failed, and whose first answer to the third breaks off. The keys it was sent.
+async fn failed_before(State(keys): State<Arc<Mutex<Vec<String>>>>, headers: HeaderMap) -> Response {
+    let mut keys = keys.lock().unwrap();
+    keys.push(headers["idempotency-key"].to_str().unwrap().to_owned());
+    let count = keys.len();
+    match count {
+        1 | 2 => {
+            let error = json!({"type": "urn:toolgate:tool:timeout", "detail": "it took too long"});
+            let failed = json!({"call_id": format!("call-{count}"), "status": "failed", "error": error});
+            ([("idempotency-replayed", "true")], axum::Json(failed)).into_response()
+        }
+        3 => r#"{"status": "succ"#.into_response(),
+        _ => axum::Json(json!({"status": "succeeded", "result": {}})).into_response(),
+    }
+}
+
+#[tokio::test]
+async fn what_failed_in_an_earlier_load_is_tried_again_and_half_an_answer_is_none() {
+    let files = Folder::new();
+    let path = PathBuf::from(files.write("a.md", "# a"));
+    let keys = Arc::default();
+    let summary = load_into(Router::new().fallback(failed_before).with_state(Arc::clone(&keys)), &[path]).await;
+    assert_eq!((summary.written, summary.unchanged, summary.failed), (1, 0, 0));
+    let keys = keys.lock().unwrap();
+    let first = &keys[0];
+    assert_eq!(keys[1..], [format!("{first}:call-1"), format!("{first}:call-2"), format!("{first}:call-2")]);
 }

@@ -2,7 +2,7 @@
 //!
 //! Loading again repeats nothing needlessly. A document's idempotency key follows from what it says, so the first load and one that
 //! goes on after a crash are the same calls. Whether a text that was loaded before is still there, or another one has replaced it
-//! meanwhile, is asked; where it is not, the key also follows from what is there instead.
+//! meanwhile, is asked; where it is not, the key also follows from what is there instead. Where a call failed, the key of the next one follows from it.
 
 mod front_matter;
 mod markdown;

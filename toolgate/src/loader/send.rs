@@ -29,8 +29,11 @@ struct Call {
 
 /// Why a call did not succeed.
 enum Failure {
-    /// It was run, and this is why it failed.
-    Recorded(Value),
+    /// It is on record why it failed; `replayed_from` is the call where an earlier request made it.
+    Recorded {
+        error: Value,
+        replayed_from: Option<String>,
+    },
     Refused(String),
 }
 
@@ -71,8 +74,23 @@ impl Sender {
         Ok(if is_replayed { Outcome::Unchanged } else { Outcome::Written })
     }
 
-    async fn upsert(&self, arguments: &Value, key: &str) -> Result<Call, String> {
-        self.call(&json!({"tool": "knowledge.upsert", "arguments": arguments}), Some(key)).await.map_err(Failure::into_text)
+    /// What failed before may go well now, and its key means that failure for ever. The next key follows from the call that failed,
+    /// so that a load that goes on after a crash finds the same calls.
+    async fn upsert(&self, arguments: &Value, first_key: &str) -> Result<Call, String> {
+        let body = json!({"tool": "knowledge.upsert", "arguments": arguments});
+        let mut key = first_key.to_owned();
+        loop {
+            match self.call(&body, Some(&key)).await {
+                Err(Failure::Recorded { replayed_from: Some(call_id), .. }) => {
+                    let next = format!("{first_key}:{call_id}");
+                    if next == key {
+                        return Err("the server repeats a call under another key".to_owned());
+                    }
+                    key = next;
+                }
+                outcome => return outcome.map_err(Failure::into_text),
+            }
+        }
     }
 
     /// The document there is, or null.
@@ -80,7 +98,7 @@ impl Sender {
         let body = json!({"tool": "knowledge.get", "arguments": {"document_id": document_id, "max_characters": 1}});
         match self.call(&body, None).await {
             Ok(call) => Ok(call.result),
-            Err(Failure::Recorded(error)) if error["type"] == "urn:toolgate:tool:not-found" => Ok(Value::Null),
+            Err(Failure::Recorded { error, .. }) if error["type"] == "urn:toolgate:tool:not-found" => Ok(Value::Null),
             Err(failure) => Err(failure.into_text()),
         }
     }
@@ -103,12 +121,24 @@ impl Sender {
             };
             let (status, pause) = (answer.status(), retry_after(&answer));
             let is_replayed = answer.headers().contains_key("idempotency-replayed");
-            let answer: Value = answer.json().await.unwrap_or_default();
+            let answer: Value = match answer.json().await {
+                Ok(answer) => answer,
+                // It broke off, or is not the gateway's: what became of the call is not known yet.
+                Err(error) if status.is_success() => {
+                    reason = error.without_url().to_string();
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+                Err(_) => Value::Null,
+            };
             match status {
                 StatusCode::OK if answer["status"] == "succeeded" => {
                     return Ok(Call { result: answer["result"].clone(), is_replayed });
                 }
-                StatusCode::OK => return Err(Failure::Recorded(answer["error"].clone())),
+                StatusCode::OK => {
+                    let replayed_from = answer["call_id"].as_str().filter(|_| is_replayed).map(str::to_owned);
+                    return Err(Failure::Recorded { error: answer["error"].clone(), replayed_from });
+                }
                 // It goes on: asking again waits for it again.
                 StatusCode::ACCEPTED => reason = "has no outcome yet".to_owned(),
                 StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
@@ -128,7 +158,7 @@ impl Sender {
 impl Failure {
     fn into_text(self) -> String {
         match self {
-            Self::Recorded(error) => error["detail"].as_str().unwrap_or("failed").to_owned(),
+            Self::Recorded { error, .. } => error["detail"].as_str().unwrap_or("failed").to_owned(),
             Self::Refused(reason) => reason,
         }
     }

@@ -95,18 +95,21 @@ impl<'a> Comparison<'a> {
     }
 
     fn branch(&mut self, from: &Branch<'a>, to: &Branch<'a>, at: &str) -> Vec<String> {
+        let mut found = Vec::from_iter(self.is_excluded(from, to).then(|| self.several(at, from)));
         if to.value.is_some() {
-            return if from.value == to.value { Vec::new() } else { vec![self.one_value_only(at, to)] };
+            found.extend((from.value != to.value).then(|| self.one_value_only(at, to)));
+            return found;
         }
-        let mut found = Vec::new();
         for (keyword, was, is) in from.tighter_bounds(to) {
             found.push(self.changed(at, keyword, was.as_ref(), is.as_ref()));
         }
         // Another pattern, format or step may accept as much; nobody can tell.
         for keyword in ["pattern", "format", "multipleOf", "uniqueItems"].iter().chain(&OPAQUE) {
-            let (was, is) = (from.get(keyword), to.constraint(keyword));
-            if is.is_some() && was != is {
-                found.push(self.changed(at, keyword, was, is));
+            let were = from.all(keyword);
+            for is in to.constraints(keyword) {
+                if !were.contains(&is) {
+                    found.push(self.changed(at, keyword, were.first().copied(), Some(is)));
+                }
             }
         }
         found.extend(self.items(from, to, at));
@@ -114,25 +117,67 @@ impl<'a> Comparison<'a> {
         found
     }
 
+    /// Whether a value of `from` may fit an alternative beside `to`, where only one may, and was not refused for that before.
+    fn is_excluded(&self, from: &Branch<'a>, to: &Branch<'a>) -> bool {
+        let was_excluded = |own: &Value, other: &Value| {
+            from.exclusions
+                .iter()
+                .any(|was| self.are_same(was.own, own) && was.others.iter().any(|was| self.are_same(was, other)))
+        };
+        to.exclusions.iter().any(|exclusion| {
+            let new = exclusion.others.iter().filter(|other| !was_excluded(exclusion.own, other));
+            let mut branches = new.flat_map(|other| exclusion.branches(self.to, other));
+            branches.any(|other| from.may_be(&other) && !self.differ_by_tag(from, &other))
+        })
+    }
+
+    /// Whether one schema of each side says the same, what it refers to included.
+    fn are_same(&self, was: &Value, is: &Value) -> bool {
+        was == is && (self.from["$defs"] == self.to["$defs"] || !was.to_string().contains("\"$ref\""))
+    }
+
+    /// Whether a member that is always there has other values in the one than in the other.
+    fn differ_by_tag(&self, from: &Branch<'a>, to: &Branch<'a>) -> bool {
+        let values = |root: &'a Value, schemas: Vec<&'a Value>| {
+            let valued = |schema: &'a Value| branches(root, schema).iter().map(|one| one.value).collect::<Option<Vec<_>>>();
+            schemas.into_iter().find_map(valued)
+        };
+        from.required().union(&to.required()).any(|name| {
+            match (values(self.from, from.member(name)), values(self.to, to.member(name))) {
+                (Some(were), Some(are)) => !were.iter().any(|was| are.contains(was)),
+                _ => false,
+            }
+        })
+    }
+
+    /// What `is` refuses of what all of `were` accept: no more than of what one of them accepts.
+    fn narrowed(&mut self, were: &[&'a Value], is: &'a Value, at: &str) -> Vec<String> {
+        let found = were.iter().map(|was| self.schemas(was, is, at)).min_by_key(Vec::len);
+        found.unwrap_or_else(|| self.schemas(&Value::Bool(true), is, at))
+    }
+
     fn items(&mut self, from: &Branch<'a>, to: &Branch<'a>, at: &str) -> Vec<String> {
         let mut found = Vec::new();
-        let (was, is) = (from.list("prefixItems"), to.list("prefixItems"));
-        if is.len() != was.len() && !is.is_empty() {
-            found.push(self.changed(at, "prefixItems", from.get("prefixItems"), to.get("prefixItems")));
+        let (were, are) = (from.all("prefixItems"), to.all("prefixItems"));
+        let items = to.all("items");
+        if let ([Value::Array(were)], [Value::Array(are)]) = (&were[..], &are[..])
+            && were.len() == are.len()
+        {
+            for (index, (was, is)) in were.iter().zip(are).enumerate() {
+                found.extend(self.schemas(was, is, &format!("{at}/{index}")));
+            }
+        } else if were != are && !(are.is_empty() && items.is_empty()) {
+            // Where they are gone, `items` holds of the first ones too.
+            found.push(self.changed(at, "prefixItems", were.first().copied(), are.first().copied()));
         }
-        for (index, (was, is)) in was.iter().zip(is).enumerate() {
-            found.extend(self.schemas(was, is, &format!("{at}/{index}")));
-        }
-        if let Some(is) = to.get("items") {
-            found.extend(self.schemas(from.get("items").unwrap_or(&Value::Bool(true)), is, &format!("{at}/*")));
+        for is in items {
+            found.extend(self.narrowed(&from.all("items"), is, &format!("{at}/*")));
         }
         found
     }
 
     fn members(&mut self, from: &Branch<'a>, to: &Branch<'a>, at: &str) -> Vec<String> {
         let mut found = Vec::new();
-        let (were, are) = (from.properties(), to.properties());
-        let (others_were, others_are) = (from.get("additionalProperties"), to.get("additionalProperties"));
         let required = from.required();
         for name in to.required().difference(&required) {
             found.push(match self.side {
@@ -140,38 +185,35 @@ impl<'a> Comparison<'a> {
                 Side::Output => format!("output {at}/{name}: is no longer always there"),
             });
         }
-        for (name, was) in &were {
-            match (are.get(name), others_are) {
-                (Some(is), _) => found.extend(self.schemas(was, is, &format!("{at}/{name}"))),
-                (None, Some(Value::Bool(false))) => found.push(match self.side {
-                    Side::Input => format!("input {at}/{name}: is no longer known"),
-                    Side::Output => format!("output {at}/{name}: is new, where no unknown members were to be expected"),
-                }),
-                (None, Some(is)) => found.extend(self.schemas(was, is, &format!("{at}/{name}"))),
-                (None, None) => {}
-            }
-        }
-        if others_were == Some(&Value::Bool(false)) {
-            return found;
-        }
-        let others_were = others_were.unwrap_or(&Value::Bool(true));
-        for (name, is) in are.iter().filter(|(name, _)| !were.contains_key(*name)) {
-            // A result without the member says nothing wrong; an argument of that name could be anything so far.
-            let found_there = self.schemas(others_were, is, &format!("{at}/{name}"));
-            if !found_there.is_empty() {
-                found.push(match self.side {
-                    Side::Input => format!("input {at}/{name}: could be anything and is now described"),
-                    Side::Output => format!("output {at}/{name}: is no longer described"),
+        let names = from.names();
+        for name in names.union(&to.names()) {
+            let (was_named, were) = (names.contains(name), from.member(name));
+            for is in to.member(name) {
+                let narrowed = self.narrowed(&were, is, &format!("{at}/{name}"));
+                if narrowed.is_empty() {
+                    continue;
+                }
+                found.extend(match (was_named, is, self.side) {
+                    (true, Value::Bool(false), Side::Input) => vec![format!("input {at}/{name}: is no longer known")],
+                    (true, Value::Bool(false), Side::Output) => {
+                        vec![format!("output {at}/{name}: is new, where no unknown members were to be expected")]
+                    }
+                    (true, ..) => narrowed,
+                    // A result without the member says nothing wrong; an argument of that name could be anything so far.
+                    (false, _, Side::Input) => vec![format!("input {at}/{name}: could be anything and is now described")],
+                    (false, _, Side::Output) => vec![format!("output {at}/{name}: is no longer described")],
                 });
             }
         }
-        match others_are {
-            Some(Value::Bool(false)) => found.push(match self.side {
-                Side::Input => format!("input {at}: unknown members are now refused"),
-                Side::Output => format!("output {at}: may now have unknown members"),
-            }),
-            Some(is) => found.extend(self.schemas(others_were, is, &format!("{at}/*"))),
-            None => {}
+        let others_were = from.all("additionalProperties");
+        for is in to.all("additionalProperties") {
+            let narrowed = self.narrowed(&others_were, is, &format!("{at}/*"));
+            found.extend(match (is, self.side) {
+                (Value::Bool(false), _) if narrowed.is_empty() => Vec::new(),
+                (Value::Bool(false), Side::Input) => vec![format!("input {at}: unknown members are now refused")],
+                (Value::Bool(false), Side::Output) => vec![format!("output {at}: may now have unknown members")],
+                _ => narrowed,
+            });
         }
         found
     }
@@ -187,6 +229,13 @@ impl<'a> Comparison<'a> {
         match self.side {
             Side::Input => format!("input {at}: may now only be {to}"),
             Side::Output => format!("output {at}: may now be other than {to}"),
+        }
+    }
+
+    fn several(&self, at: &str, from: &Branch<'_>) -> String {
+        match self.side {
+            Side::Input => format!("input {at}: where it is {from}, it may now fit several alternatives of oneOf and be refused"),
+            Side::Output => format!("output {at}: where it is {from}, it may now fit several alternatives of oneOf"),
         }
     }
 

@@ -201,6 +201,81 @@ fn alternatives_that_only_require_members_are_compared_within_what_holds_around_
     assert_eq!(breaking(&of(&["a", "b"]), &of(&["a"])), ["input /a: is now required"]);
 }
 
+fn input(schema: &Value) -> Value {
+    json!({"input_schema": schema})
+}
+
+#[test]
+fn a_keyword_that_refuses_everything_breaks_when_it_is_new() {
+    for keyword in ["unevaluatedProperties", "unevaluatedItems", "propertyNames", "contains", "if"] {
+        let new = Value::Object(Map::from_iter([(keyword.to_owned(), json!(false))]));
+        assert_eq!(breaking(&input(&json!({})), &input(&new)), [format!("input : {keyword} was not there and is false")]);
+    }
+    assert_eq!(breaking(&input(&json!({})), &input(&json!({"uniqueItems": false}))), [""; 0]);
+}
+
+#[test]
+fn alternatives_of_which_only_one_may_hold_refuse_what_fits_several() {
+    let of = |keyword: &str, names: &[&str]| {
+        let alternatives: Vec<_> = names.iter().map(|name| json!({"required": [name]})).collect();
+        let mut schema = json!({"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}}});
+        schema[keyword] = alternatives.into();
+        schema
+    };
+    let (any, one, more) = (of("anyOf", &["a", "b"]), of("oneOf", &["a", "b"]), of("oneOf", &["b", "a", "c"]));
+    for (old, new) in [(&any, &one), (&any, &more), (&one, &more)] {
+        assert!(!breaking(&input(old), &input(new)).is_empty(), "{old} -> {new}");
+        let (old, new) = (json!({"output_schema": new}), json!({"output_schema": old}));
+        assert!(!breaking(&old, &new).is_empty(), "{old} -> {new}");
+    }
+    assert_eq!(breaking(&input(&one), &input(&any)), [""; 0]);
+    assert_eq!(breaking(&input(&one), &input(&of("oneOf", &["b", "a"]))), [""; 0]);
+    // What tells the alternatives apart keeps them from holding together.
+    let (any, one) = (json!({"anyOf": [{"const": 1}, {"type": "null"}]}), json!({"oneOf": [{"const": 1}, {"type": "null"}]}));
+    assert_eq!(breaking(&input(&any), &input(&one)), [""; 0]);
+    // The same reference is not the same alternative when it leads to something else.
+    let of = |most: u32| {
+        let refer = json!([{"$ref": "#/$defs/A"}, {"type": "string", "minLength": 5}]);
+        json!({"oneOf": refer, "$defs": {"A": {"type": "string", "maxLength": most}}})
+    };
+    assert!(!breaking(&input(&of(4)), &input(&of(5))).is_empty());
+}
+
+#[test]
+fn what_stands_beside_a_reference_hides_nothing_behind_it() {
+    let of = |behind: &Value, beside: &Value| {
+        let mut schema = json!({"$ref": "#/$defs/A", "$defs": {"A": behind}});
+        schema.as_object_mut().unwrap().extend(beside.as_object().unwrap().clone());
+        input(&schema)
+    };
+    for (behind, tighter, beside) in [
+        (json!({"type": "string", "maxLength": 9}), json!({"type": "string", "maxLength": 3}), json!({"maxLength": 5})),
+        (json!({"type": "number", "minimum": 1}), json!({"type": "number", "minimum": 6}), json!({"minimum": 5})),
+        (json!({"type": "string"}), json!({"type": "string", "pattern": "^b$"}), json!({"pattern": "^a"})),
+        (json!({"type": ["string", "null"]}), json!({"type": "string"}), json!({"type": ["string", "null"]})),
+        (json!({"enum": ["a", "b"]}), json!({"enum": ["a"]}), json!({"enum": ["a", "b"]})),
+        (json!({"items": {}}), json!({"items": {"type": "string"}}), json!({"items": {}})),
+        (json!({}), json!({"properties": {"a": {"type": "string"}}}), json!({"properties": {"a": {}}})),
+        (json!({"properties": {"a": {}}}), json!({"additionalProperties": false}), json!({"properties": {"a": {}}})),
+        (json!({}), json!({"additionalProperties": false}), json!({"additionalProperties": {}})),
+        (json!({}), json!({"type": "string"}), json!({"anyOf": [{}, {"type": "null"}]})),
+    ] {
+        let (old, new) = (of(&behind, &beside), of(&tighter, &beside));
+        assert!(!breaking(&old, &new).is_empty(), "{old} -> {new}");
+        assert_eq!(breaking(&new, &old), [""; 0], "{new} -> {old}");
+        assert_eq!(breaking(&new, &new), [""; 0], "{new}");
+    }
+}
+
+#[test]
+fn first_items_that_become_like_the_others_break() {
+    let old = json!({"type": "array", "prefixItems": [{"type": "string"}], "items": {"type": "integer"}});
+    let new = json!({"type": "array", "items": {"type": "integer"}});
+    assert_eq!(breaking(&input(&old), &input(&new)).len(), 1);
+    assert_eq!(breaking(&input(&old), &input(&old)), [""; 0]);
+    assert_eq!(breaking(&input(&old), &input(&json!({"type": "array"}))), [""; 0]);
+}
+
 #[test]
 fn every_contract_is_compatible_with_itself() {
     for contract in tools::all() {

@@ -6,6 +6,8 @@ export type Fate =
   | "pass"
   /** It arrives, and its answer is lost. */
   | "lose answer"
+  /** It does not get through. */
+  | "lose connection"
   | { status: number; headers?: Record<string, string> };
 
 /** Stands between a client and the gateway. */
@@ -49,6 +51,10 @@ export class Proxy {
   #handle(to: URL, incoming: IncomingMessage, outgoing: ServerResponse, fate: Fate): void {
     if (typeof fate === "object") {
       outgoing.writeHead(fate.status, fate.headers).end();
+      return;
+    }
+    if (fate === "lose connection") {
+      outgoing.destroy();
       return;
     }
     const { method, headers } = incoming;

@@ -77,8 +77,15 @@ impl Published {
         for contract in contracts {
             let Some(was) = landed.present.get(contract.name) else { continue };
             // How far the version was raised since is for the files here to say.
-            if u64::from(contract.version) <= version(was) {
+            let landed_version = version(was);
+            if u64::from(contract.version) <= landed_version {
                 found.extend(landed.objections_to(contract)?);
+                continue;
+            }
+            // What had landed is superseded now, and was never anything else.
+            let kept = self.superseded.get(&(contract.name.to_owned(), landed_version));
+            if kept.is_some_and(|kept| serde_json::from_str::<Value>(kept).ok().as_ref() != Some(was)) {
+                found.push(format!("{}: version {landed_version} is superseded, and is not what had landed", contract.name));
             }
         }
         let changed = landed.superseded.iter().filter(|(key, text)| self.superseded.get(key).is_some_and(|now| now != *text));
@@ -198,6 +205,7 @@ mod tests {
         let mut forged = published(&[narrowed(2)]);
         forged.superseded.insert((first().name.to_owned(), 1), "{}".to_owned());
         assert_eq!(forged.objections_since(&v2, &[narrowed(2)]).unwrap().len(), 1);
+        assert_eq!(forged.objections_since(&v1, &[narrowed(2)]).unwrap().len(), 1, "it was forged as it was superseded");
     }
 
     #[test]

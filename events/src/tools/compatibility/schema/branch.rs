@@ -1,9 +1,6 @@
 //! A schema as the alternatives it accepts, each of one type or one value.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::{collections::BTreeSet, fmt};
 
 use serde_json::{Map, Value};
 
@@ -19,49 +16,89 @@ pub(super) struct Branch<'a> {
     kind: Option<&'a str>,
     /// The only value, where it is one of an enumeration.
     pub value: Option<&'a Value>,
+    /// The alternatives that must not hold as well.
+    pub exclusions: Vec<Exclusion<'a>>,
+}
+
+/// One alternative of a `oneOf`.
+#[derive(Clone, Debug)]
+pub(super) struct Exclusion<'a> {
+    pub own: &'a Value,
+    pub others: Vec<&'a Value>,
+    /// What holds around them.
+    within: Branch<'a>,
 }
 
 /// Keyword, what it was, what it is.
 pub(super) type Bound = (&'static str, Option<Value>, Option<Value>);
 
+/// What is still to be looked at of a schema.
+#[derive(Clone)]
+enum Part<'a> {
+    Whole(&'a Value),
+    AnyOf(&'a [Value]),
+    OneOf(&'a [Value]),
+}
+
 pub(super) fn branches<'a>(root: &'a Value, schema: &'a Value) -> Vec<Branch<'a>> {
     let mut out = Vec::new();
-    spread(root, schema, Branch::default(), &mut out);
+    spread(root, vec![Part::Whole(schema)], Branch::default(), &mut out);
     out
 }
 
-fn spread<'a>(root: &'a Value, schema: &'a Value, mut within: Branch<'a>, out: &mut Vec<Branch<'a>>) {
-    let Some(members) = schema.as_object() else {
+impl<'a> Exclusion<'a> {
+    /// Another one of the alternatives, as far as it can be told from `own`.
+    pub fn branches(&self, root: &'a Value, other: &'a Value) -> Vec<Branch<'a>> {
+        let mut out = Vec::new();
+        spread(root, vec![Part::Whole(other)], self.within.clone(), &mut out);
+        out
+    }
+}
+
+fn spread<'a>(root: &'a Value, mut parts: Vec<Part<'a>>, mut within: Branch<'a>, out: &mut Vec<Branch<'a>>) {
+    match parts.pop() {
         // `true` accepts everything, `false` nothing.
-        out.extend((schema != &Value::Bool(false)).then_some(within));
-        return;
-    };
-    within.layers.push(members);
-    if let Some(target) = members.get("$ref").and_then(Value::as_str) {
-        let target = target.strip_prefix('#').and_then(|pointer| root.pointer(pointer)).unwrap_or(&Value::Bool(true));
-        if within.layers.len() < MAX_LAYERS {
-            spread(root, target, within, out);
+        Some(Part::Whole(Value::Bool(false))) => {}
+        Some(Part::Whole(schema)) => {
+            if let Some(members) = schema.as_object() {
+                if within.layers.len() >= MAX_LAYERS {
+                    return;
+                }
+                within.layers.push(members);
+                let list = |keyword: &str| members.get(keyword).and_then(Value::as_array);
+                parts.extend(list("oneOf").map(|alternatives| Part::OneOf(alternatives)));
+                parts.extend(list("anyOf").map(|alternatives| Part::AnyOf(alternatives)));
+                if let Some(target) = members.get("$ref").and_then(Value::as_str) {
+                    let target = target.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
+                    parts.push(Part::Whole(target.unwrap_or(&Value::Bool(true))));
+                }
+            }
+            spread(root, parts, within, out);
         }
-        return;
-    }
-    for keyword in ["anyOf", "oneOf"] {
-        if let Some(alternatives) = members.get(keyword).and_then(Value::as_array) {
-            alternatives.iter().for_each(|alternative| spread(root, alternative, within.clone(), out));
-            return;
+        Some(Part::AnyOf(alternatives)) => {
+            for own in alternatives {
+                let parts = parts.iter().cloned().chain([Part::Whole(own)]).collect();
+                spread(root, parts, within.clone(), out);
+            }
         }
-    }
-    let values = members.get("enum").and_then(Value::as_array).map(Vec::as_slice);
-    if let Some(values) = values.or_else(|| members.get("const").map(std::slice::from_ref)) {
-        out.extend(values.iter().map(|value| Branch { kind: Some(kind_of(value)), value: Some(value), ..within.clone() }));
-        return;
-    }
-    // An alternative may only add to what holds around it.
-    match within.get("type") {
-        Some(Value::String(kind)) => out.push(Branch { kind: Some(kind), ..within }),
-        Some(Value::Array(kinds)) => {
-            out.extend(kinds.iter().map(|kind| Branch { kind: kind.as_str(), ..within.clone() }));
+        Some(Part::OneOf(alternatives)) => {
+            for (index, own) in alternatives.iter().enumerate() {
+                let others = alternatives.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, other)| other);
+                let mut inner = within.clone();
+                inner.exclusions.push(Exclusion { own, others: others.collect(), within: within.clone() });
+                spread(root, parts.iter().cloned().chain([Part::Whole(own)]).collect(), inner, out);
+            }
         }
-        _ => out.push(within),
+        None => out.extend(within.of_one_type()),
+    }
+}
+
+/// What is of both types.
+fn narrower<'a>(one: &'a str, other: &'a str) -> Option<&'a str> {
+    match (one, other) {
+        _ if one == other => Some(one),
+        ("number", "integer") | ("integer", "number") => Some("integer"),
+        _ => None,
     }
 }
 
@@ -78,28 +115,82 @@ fn kind_of(value: &Value) -> &'static str {
 }
 
 impl<'a> Branch<'a> {
-    pub fn get(&self, keyword: &str) -> Option<&'a Value> {
-        self.layers.iter().find_map(|layer| layer.get(keyword))
+    /// By type or value, as all layers have it.
+    fn of_one_type(self) -> Vec<Self> {
+        let mut kinds: Option<Vec<&'a str>> = None;
+        for own in self.all("type") {
+            let own: Vec<_> = match own {
+                Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
+                own => own.as_str().into_iter().collect(),
+            };
+            kinds = Some(match kinds {
+                None => own,
+                Some(kinds) => kinds.iter().flat_map(|kind| own.iter().filter_map(|own| narrower(kind, own))).collect(),
+            });
+        }
+        let mut values: Option<Vec<&'a Value>> = None;
+        let lists = self.layers.iter().filter_map(|layer| match (layer.get("enum"), layer.get("const")) {
+            (Some(Value::Array(values)), _) => Some(values.as_slice()),
+            (_, value) => value.map(std::slice::from_ref),
+        });
+        for own in lists {
+            values = Some(match values {
+                None => own.iter().collect(),
+                Some(values) => values.into_iter().filter(|value| own.contains(value)).collect(),
+            });
+        }
+        match (values, kinds) {
+            (Some(values), kinds) => values
+                .into_iter()
+                .filter(|value| {
+                    kinds.as_ref().is_none_or(|kinds| kinds.iter().any(|kind| narrower(kind, kind_of(value)).is_some()))
+                })
+                .map(|value| Self { kind: Some(kind_of(value)), value: Some(value), ..self.clone() })
+                .collect(),
+            (None, Some(kinds)) => kinds.into_iter().map(|kind| Self { kind: Some(kind), ..self.clone() }).collect(),
+            (None, None) => vec![self],
+        }
+    }
+
+    /// What each layer says under this keyword. All of it holds.
+    pub fn all(&self, keyword: &str) -> Vec<&'a Value> {
+        self.layers.iter().filter_map(|layer| layer.get(keyword)).collect()
     }
 
     /// The same without what every value satisfies.
-    pub fn constraint(&self, keyword: &str) -> Option<&'a Value> {
-        let is_annotation = |value: &Value| keyword == "format" && value.as_str().is_some_and(|name| range(name).is_some());
-        self.get(keyword).filter(|value| *value != &Value::Bool(false) && !is_annotation(value))
+    pub fn constraints(&self, keyword: &str) -> Vec<&'a Value> {
+        let is_satisfied = |value: &Value| match keyword {
+            "uniqueItems" => value == &Value::Bool(false),
+            "format" => value.as_str().is_some_and(|name| range(name).is_some()),
+            _ => false,
+        };
+        self.all(keyword).into_iter().filter(|value| !is_satisfied(value)).collect()
     }
 
-    pub fn list(&self, keyword: &str) -> &'a [Value] {
-        self.get(keyword).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-    }
-
-    pub fn properties(&self) -> BTreeMap<&'a str, &'a Value> {
+    /// The names of the members that are described.
+    pub fn names(&self) -> BTreeSet<&'a str> {
         let layers = self.layers.iter().filter_map(|layer| layer.get("properties")?.as_object());
-        layers.flatten().map(|(name, schema)| (name.as_str(), schema)).collect()
+        layers.flatten().map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// What each layer says of a member: under its name, or of all that it does not name.
+    pub fn member(&self, name: &str) -> Vec<&'a Value> {
+        let named = |layer: &&'a Map<String, Value>| layer.get("properties").and_then(|members| members.get(name));
+        self.layers.iter().filter_map(|layer| named(layer).or_else(|| layer.get("additionalProperties"))).collect()
     }
 
     pub fn required(&self) -> BTreeSet<&'a str> {
         let layers = self.layers.iter().filter_map(|layer| layer.get("required")?.as_array());
         layers.flatten().filter_map(Value::as_str).collect()
+    }
+
+    /// Whether a value may be of both, as far as types and enumerations tell.
+    pub fn may_be(&self, other: &Self) -> bool {
+        match ((self.value, self.kind), (other.value, other.kind)) {
+            ((Some(own), _), (Some(other), _)) => own == other,
+            ((_, Some(own)), (_, Some(other))) => narrower(own, other).is_some(),
+            _ => true,
+        }
     }
 
     /// Whether this accepts values of the other's type at all.
@@ -125,20 +216,22 @@ impl<'a> Branch<'a> {
 
     /// The least and the most, each with whether itself is excluded.
     fn bounds(&self, least: &str, most: &str) -> ((f64, bool), (f64, bool)) {
-        let number = |keyword: &str| self.get(keyword).and_then(Value::as_f64);
+        let numbers = |keyword: &str| self.all(keyword).into_iter().filter_map(Value::as_f64);
         let (mut low, mut high) = ((f64::NEG_INFINITY, false), (f64::INFINITY, false));
+        // Of all that is said, the strictest holds; of the same number, the one that excludes it.
+        let raise = |low: (f64, bool), to: (f64, bool)| if to.0 > low.0 || (to.0 == low.0 && to.1) { to } else { low };
+        let lower = |high: (f64, bool), to: (f64, bool)| if to.0 < high.0 || (to.0 == high.0 && to.1) { to } else { high };
         if least == "minimum" {
-            if let Some((least, most)) = self.get("format").and_then(|format| range(format.as_str()?)) {
-                (low, high) = ((least, false), (most, false));
+            for (least, most) in self.all("format").into_iter().filter_map(|format| range(format.as_str()?)) {
+                (low, high) = (raise(low, (least, false)), lower(high, (most, false)));
             }
-            // The stricter one holds.
-            low = number("exclusiveMinimum").map_or(low, |least| if least >= low.0 { (least, true) } else { low });
-            high = number("exclusiveMaximum").map_or(high, |most| if most <= high.0 { (most, true) } else { high });
+            low = numbers("exclusiveMinimum").fold(low, |low, least| raise(low, (least, true)));
+            high = numbers("exclusiveMaximum").fold(high, |high, most| lower(high, (most, true)));
         } else {
             low.0 = 0.0;
         }
-        low = number(least).map_or(low, |least| if least > low.0 { (least, false) } else { low });
-        high = number(most).map_or(high, |most| if most < high.0 { (most, false) } else { high });
+        low = numbers(least).fold(low, |low, least| raise(low, (least, false)));
+        high = numbers(most).fold(high, |high, most| lower(high, (most, false)));
         match (self.value, least) {
             (Some(Value::Number(value)), "minimum") => pinned(value.as_f64().unwrap_or_default()),
             (Some(Value::String(value)), "minLength") => pinned(size(value.chars().count())),
