@@ -25,7 +25,6 @@ const COVERED: &[&str] = &[
     "foreign key vector_item_tenant_id_call_id_fkey",
     "foreign key vector_item_tenant_id_collection_fkey",
     "foreign key knowledge_index_tenant_id_document_id_fkey",
-    "foreign key task_tenant_id_call_id_fkey",
     "function index_knowledge_document()",
     "foreign key template_version_tenant_id_call_id_fkey",
     "function refuse_change()",
