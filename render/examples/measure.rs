@@ -78,30 +78,40 @@ fn hostile() -> Vec<Case> {
     let rows = "| a | b |\n|---|---|\n{% for r in rows %}| {{ r.a }} | {{ r.b }} |\n{% endfor %}";
     let doubling = "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}";
     let runaway = "{% for i in range(9999) %}{% for j in range(9999) %}{{ j }}{% endfor %}{% endfor %}";
+    let paragraphs = |paragraph: String, bytes: usize| (paragraph.clone() + "\n\n").repeat(bytes / (paragraph.len() + 2));
+    let code = |line: &str, lines: usize| format!("```\n{}```\n\n", (line.to_owned() + "\n").repeat(lines));
+    // Each as much as one paragraph may have.
+    let emphasis = "*a **b** c* ".repeat(220);
+    let opened = "*a _b ".repeat(480);
+    let quotation = "\"'".repeat(490);
+    let scripts = "漢字العربية😀".repeat(32 * 1024 / 28 - 32);
+    let links = "[a](http://b.c) ".repeat(490);
+    const MIB: usize = 1024 * 1024 - 64;
     vec![
-        ("lists, 10,000 deep", nested("-", 2_000) + &"- ".repeat(8_000), None),
+        ("lists, 500 deep", nested("-", 500), None),
         ("lists, as deep as may be", nested("-", 8), None),
         ("quotes, 10,000 deep", quotes(10_000), None),
-        ("quotes, as deep as may be", quotes(15), None),
-        ("deep quotes, 256 KiB", format!("{}\n", quotes(15)).repeat(256 * 1024 / 33), None),
-        ("table of 1,000,000 cells", table(100_000, 10), None),
+        ("deep quotes", (quotes(14) + "\n").repeat(3_000), None),
+        ("table of 100,000 cells", table(10_000, 10), None),
         ("table of 20,000 cells", table(1_999, 10), None),
         ("table of 64 columns", table(311, 64), None),
         ("200 KiB of #", "#".repeat(200 * 1024), None),
-        ("200 KiB of # lines", "# x\n".repeat(50 * 1024), None),
-        ("1 MiB in one word", "x".repeat(1024 * 1024), None),
-        ("1 MiB in one paragraph", "some words ".repeat(1024 * 1024 / 11), None),
-        ("1 MiB of paragraphs", "some words\n\n".repeat(1024 * 1024 / 12), None),
-        ("200 KiB of paragraphs", "x\n\n".repeat(200 * 1024 / 3), None),
-        ("1 MiB of code", format!("```\n{}```\n", "some code\n".repeat(100_000)), None),
-        ("1 MiB in one line of code", format!("```\n{}\n```\n", "x".repeat(1024 * 1024 - 20)), None),
-        ("256 KiB of emphasis", "*a **b** c* ".repeat(256 * 1024 / 12), None),
-        ("256 KiB of opened emphasis", "*a _b ".repeat(256 * 1024 / 6), None),
+        ("headings", "# x\n".repeat(33_000), None),
+        ("1 MiB in one word", "x".repeat(MIB), None),
+        ("paragraphs of one word", paragraphs("x".to_owned(), 99_000), None),
+        ("1 MiB of paragraphs", paragraphs("some words ".repeat(100), MIB), None),
+        ("1 MiB of long paragraphs", paragraphs("some words ".repeat(2_970), MIB), None),
+        ("1 MiB of long words", paragraphs("x".repeat(32_000), MIB), None),
+        ("a long block of code", code("some code", 2_000), None),
+        ("1 MiB of code", code("some code", 2_000).repeat(52), None),
+        ("long lines of code", code(&"x ".repeat(500), 1_000), None),
+        ("emphasis", paragraphs(emphasis, 140_000), None),
+        ("opened emphasis", paragraphs(opened, 120_000), None),
+        ("quotation marks", paragraphs(quotation, MIB), None),
+        ("other scripts", paragraphs(scripts, MIB), None),
+        ("links", paragraphs(links, 380_000), None),
         ("256 KiB of brackets", "[".repeat(256 * 1024), None),
         ("256 KiB of backticks", "`a``b```c ".repeat(256 * 1024 / 10), None),
-        ("256 KiB of quotation marks", "\"'".repeat(128 * 1024), None),
-        ("256 KiB of links", "[a](http://b.c) ".repeat(256 * 1024 / 16), None),
-        ("256 KiB of other scripts", "漢字العربية😀".repeat(256 * 1024 / 32), None),
         ("5,000 rows by a template", rows.to_owned(), data.as_object().cloned()),
         ("a runaway template", runaway.to_owned(), Some(Map::new())),
         ("a doubling template", doubling.to_owned(), Some(Map::new())),

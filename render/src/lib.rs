@@ -4,8 +4,8 @@
 //! nor where the bytes go.
 //!
 //! What a document may cost is bounded by constants, for whoever writes one may mean harm: [`MAX_TEXT_BYTES`], [`MAX_DEPTH`],
-//! [`MAX_ELEMENTS`], [`MAX_TABLE_CELLS`], [`MAX_TABLE_COLUMNS`], [`MAX_PAGES`] and [`MAX_BYTES`]. Between these, [`Stop`] is asked
-//! whether to go on.
+//! [`MAX_ELEMENTS`], [`MAX_TABLE_CELLS`], [`MAX_TABLE_COLUMNS`] and [`MAX_BYTES`]; of PDFs also [`MAX_PARAGRAPH_BYTES`],
+//! [`MAX_PARAGRAPH_PIECES`], [`MAX_CODE_LINES`] and [`MAX_PAGES`]. Between these, [`Stop`] is asked whether to go on.
 
 mod html;
 mod markdown;
@@ -14,7 +14,9 @@ mod template;
 
 use serde_json::{Map, Value};
 
-pub use markdown::{MAX_DEPTH, MAX_ELEMENTS, MAX_TABLE_CELLS, MAX_TABLE_COLUMNS};
+pub use markdown::{
+    MAX_CODE_LINES, MAX_DEPTH, MAX_ELEMENTS, MAX_PARAGRAPH_BYTES, MAX_PARAGRAPH_PIECES, MAX_TABLE_CELLS, MAX_TABLE_COLUMNS,
+};
 pub use pdf::MAX_PAGES;
 pub use template::check as check_template;
 
@@ -76,13 +78,11 @@ pub enum Error {
 /// [`Error`]
 pub fn render(document: &Document<'_>, format: Format, stop: Stop<'_>) -> Result<Rendered, Error> {
     let text = template::text_of(document, stop)?;
-    markdown::measure(&text, stop)?;
+    markdown::measure(&text, format, stop)?;
     let rendered = match format {
         Format::Html => Rendered { bytes: html::render(document.title, &text, document.locale).into_bytes(), pages: None },
         Format::Pdf => pdf::render(document.title, &text, document.locale, stop)?,
     };
-    if rendered.bytes.len() > MAX_BYTES {
-        return Err(Error::TooMuch { limit: MAX_BYTES, of: "bytes" });
-    }
+    markdown::within(rendered.bytes.len(), MAX_BYTES, "bytes")?;
     Ok(rendered)
 }

@@ -16,7 +16,7 @@ use typst::{
 use typst_layout::PagedDocument;
 use typst_pdf::PdfOptions;
 
-use crate::{Error, Rendered, Stop};
+use crate::{Error, Rendered, Stop, markdown};
 use world::{DocumentWorld, Interrupted};
 
 pub const MAX_PAGES: usize = 500;
@@ -45,9 +45,7 @@ fn set(title: &str, text: &str, locale: Option<&str>, stop: Stop<'_>) -> Result<
     let world = DocumentWorld::new(title, body, locale, stop);
     let document: PagedDocument = typst::compile(&world).output.map_err(|errors| fault(&errors))?;
     let pages = document.pages().len();
-    if pages > MAX_PAGES {
-        return Err(Error::TooMuch { limit: MAX_PAGES, of: "pages" });
-    }
+    markdown::within(pages, MAX_PAGES, "pages")?;
     let options = PdfOptions { creator: Smart::Custom(Some("toolgate".to_owned())), ..PdfOptions::default() };
     let bytes = typst_pdf::pdf(&document, &options).map_err(|errors| fault(&errors))?;
     Ok(Rendered { bytes, pages: Some(pages) })
