@@ -551,7 +551,7 @@ export const tools = {
     input: VectorSearchInput,
     output: VectorSearchOutput,
   },
-  /** Adds vectors to a collection of the tenant, or replaces them. All vectors of a collection have the dimensions of its first ones. */
+  /** Adds vectors to a collection of the tenant, or replaces them. All vectors of a collection have the dimensions of its first ones; until these can be searched, others may be answered as added and are not kept. */
   "vector.upsert": {
     version: 1,
     sideEffects: "idempotent",
