@@ -132,7 +132,6 @@ pub enum ToolError {
     /// other side.
     #[error("as many calls of this server are under way as there may be")]
     Busy,
-    /// toolgate's own database or log is away: the call waits for it, since nobody else could do better.
     /// toolgate's own database or log is away: the call waits for it, since nobody else could do better. An effectful tool says
     /// so only before it has sent anything.
     #[error("{0}")]
