@@ -2,7 +2,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Contract, FIRST_VERSION, Retry, SideEffects, lane};
+use super::{Contract, Retry, SideEffects, lane};
 
 /// Arguments of `knowledge.upsert`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -44,7 +44,7 @@ pub(super) fn define() -> Contract {
         examples: vec![
             json!({"document_id": "faq-1", "title": "Refunds", "content": "We refund within 14 days.", "locale": "en"}),
         ],
-        ..Contract::of::<KnowledgeUpsertInput, KnowledgeUpsertOutput>("knowledge.upsert", FIRST_VERSION)
+        ..Contract::of::<KnowledgeUpsertInput, KnowledgeUpsertOutput>("knowledge.upsert", 2)
     }
 }
 

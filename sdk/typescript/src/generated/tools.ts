@@ -504,7 +504,7 @@ export const tools = {
   },
   /** Adds a document to the tenant's knowledge base, or replaces it. */
   "knowledge.upsert": {
-    version: 1,
+    version: 2,
     sideEffects: "idempotent",
     input: KnowledgeUpsertInput,
     output: KnowledgeUpsertOutput,
