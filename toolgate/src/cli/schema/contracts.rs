@@ -152,7 +152,7 @@ mod tests {
     }
 
     fn first() -> Contract {
-        tools::all()[0].clone()
+        Contract { version: 1, ..tools::all()[0].clone() }
     }
 
     /// The same with one argument more that every caller must send.
