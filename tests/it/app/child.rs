@@ -3,6 +3,7 @@ use std::{
     fs::File,
     net::TcpListener,
     process::{ExitStatus, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use secrecy::ExposeSecret;
@@ -189,7 +190,15 @@ pub fn leashed(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Free at this moment; nothing else here takes ports without asking the kernel.
+/// Free at this moment, and nobody else's later: each is handed out once, from below the ports that the kernel gives to those who
+/// ask for any.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 10_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    // Another run of the suite begins elsewhere.
+    let own = std::process::id().wrapping_mul(97);
+    let ports = std::iter::repeat_with(|| FIRST + own.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % COUNT);
+    let mut ports = ports.take(COUNT as usize).filter_map(|port| u16::try_from(port).ok());
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
