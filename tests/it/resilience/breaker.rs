@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Upstream, app, metric, outcome, request, story};
-use crate::app::eventually;
+use crate::app::{Client, TestApp, eventually};
 
 const STATE: &str = "circuit_state{tool=\"http.request\"}";
 
@@ -35,8 +35,8 @@ async fn a_dead_upstream_is_left_alone_and_nobody_else_is() {
     );
 }
 
-#[tokio::test]
-async fn an_upstream_that_is_back_is_found_by_a_probe() {
+/// An upstream that was away until a tenant's breaker opened, and is there again.
+async fn back_after_its_breaker_opened() -> (Upstream, TestApp, Client) {
     let mut upstream = Upstream::start().await;
     let app = app(&[&upstream], |settings| settings.circuit_open_ms = 100).await;
     upstream.die();
@@ -47,6 +47,12 @@ async fn an_upstream_that_is_back_is_found_by_a_probe() {
     })
     .await;
     upstream.come_back().await;
+    (upstream, app, client)
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_back_is_found_by_a_probe() {
+    let (upstream, _app, client) = back_after_its_breaker_opened().await;
     eventually("a probe finds it", async || {
         let call = outcome(&client, &request("GET", &upstream.url("/"))).await;
         (call["status"] == "succeeded").then_some(())
@@ -57,16 +63,7 @@ async fn an_upstream_that_is_back_is_found_by_a_probe() {
 
 #[tokio::test]
 async fn an_upstream_that_answers_what_helps_nobody_is_back_all_the_same() {
-    let mut upstream = Upstream::start().await;
-    let app = app(&[&upstream], |settings| settings.circuit_open_ms = 100).await;
-    upstream.die();
-    let client = app.admin();
-    eventually("the breaker opens", async || {
-        let call = outcome(&client, &request("GET", &upstream.url("/"))).await;
-        (call["error"]["type"] == "urn:toolgate:tool:circuit-open").then_some(())
-    })
-    .await;
-    upstream.come_back().await;
+    let (upstream, _app, client) = back_after_its_breaker_opened().await;
     eventually("a probe gets an answer", async || {
         let call = outcome(&client, &request("GET", &upstream.url("/loop"))).await;
         call["error"]["detail"].as_str().unwrap().contains("redirected").then_some(())
