@@ -2,7 +2,6 @@ use std::collections::BTreeMap;
 
 use sqlx::{PgConnection, PgPool};
 use toolgate_events::Partition;
-use toolgate_store::{LoadError, Log};
 use uuid::Uuid;
 
 use crate::PROJECTION;
@@ -16,15 +15,12 @@ pub struct Checkpoint {
     pub event_id: Option<Uuid>,
 }
 
-/// Why a partition must not be projected on: its log is not the one the checkpoint was taken from.
-#[derive(Debug, thiserror::Error)]
-pub enum Mismatch {
-    #[error("the log ends at {last_sequence}, before the checkpoint at {checkpoint}: it has lost events")]
-    WentBackwards { last_sequence: u64, checkpoint: u64 },
-    #[error("event {stream_sequence} of the log is not the one that was projected: the log has been replaced or changed")]
-    Changed { stream_sequence: u64 },
-    #[error("the log continues at {found} where {expected} was due: it has lost events")]
-    Gap { expected: u64, found: u64 },
+/// A partition that was left alone, as it is on record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Halt {
+    pub reason: String,
+    /// The place in the log that was found wrong.
+    pub stream_sequence: u64,
 }
 
 /// The checkpoints of `partitions`, which exist afterwards.
@@ -32,7 +28,7 @@ pub enum Mismatch {
 /// # Errors
 /// Whatever the database says.
 pub async fn load(database: &PgPool, partitions: &[Partition]) -> Result<BTreeMap<Partition, Checkpoint>, sqlx::Error> {
-    let indexes: Vec<i32> = partitions.iter().map(|partition| i32::from(partition.0)).collect();
+    let indexes = indexes(partitions);
     sqlx::query(
         "insert into projection_checkpoint (projection, partition, stream_sequence)
          select $1, partition, 0 from unnest($2::int[]) as partition on conflict do nothing",
@@ -57,28 +53,76 @@ pub async fn load(database: &PgPool, partitions: &[Partition]) -> Result<BTreeMa
         .collect())
 }
 
-/// Checks that the log still holds what was projected.
+/// Which of `partitions` are on record as halted.
 ///
 /// # Errors
-/// The broker's, for "could not be checked"; the inner [`Mismatch`] is the finding.
-pub async fn verify(
-    log: &Log,
-    partition: Partition,
-    checkpoint: Checkpoint,
-    last_sequence: u64,
-) -> Result<Result<(), Mismatch>, LoadError> {
-    let Checkpoint { stream_sequence, event_id } = checkpoint;
-    if last_sequence < stream_sequence {
-        return Ok(Err(Mismatch::WentBackwards { last_sequence, checkpoint: stream_sequence }));
-    }
-    let Some(event_id) = event_id.filter(|_| stream_sequence > 0) else { return Ok(Ok(())) };
-    let found = match log.event_at(partition, stream_sequence).await {
-        Ok(found) => found.map(|envelope| envelope.event_id),
-        // The projected event could be read then, so bytes that cannot be read now are other bytes.
-        Err(LoadError::Decode(_)) => None,
-        Err(error) => return Err(error),
+/// Whatever the database says.
+pub async fn halts(database: &PgPool, partitions: &[Partition]) -> Result<BTreeMap<Partition, Halt>, sqlx::Error> {
+    let rows: Vec<(i32, String, i64)> = sqlx::query_as(
+        "select partition, halted_reason, halted_sequence from projection_checkpoint
+         where projection = $1 and partition = any($2) and halted_reason is not null and halted_sequence is not null",
+    )
+    .bind(PROJECTION)
+    .bind(indexes(partitions))
+    .fetch_all(database)
+    .await?;
+    let halt = |(partition, reason, sequence)| {
+        let stream_sequence = u64::try_from(sequence).ok()?;
+        Some((Partition(u16::try_from::<i32>(partition).ok()?), Halt { reason, stream_sequence }))
     };
-    Ok(if found == Some(event_id) { Ok(()) } else { Err(Mismatch::Changed { stream_sequence }) })
+    Ok(rows.into_iter().filter_map(halt).collect())
+}
+
+/// Puts down why a partition is left alone. What is on record already keeps its time.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn halt(database: &PgPool, partition: Partition, halt: &Halt) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update projection_checkpoint
+         set halted_reason = $3, halted_sequence = $4, halted_at = coalesce(halted_at, now())
+         where projection = $1 and partition = $2",
+    )
+    .bind(PROJECTION)
+    .bind(i32::from(partition.0))
+    .bind(&halt.reason)
+    .bind(i64::try_from(halt.stream_sequence).unwrap_or(i64::MAX))
+    .execute(database)
+    .await
+    .map(drop)
+}
+
+/// Puts down that partitions cannot be projected because the database refuses it. They go on by themselves once it does not.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn refused(database: &PgPool, partitions: &[Partition], reason: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update projection_checkpoint set halted_reason = $3, halted_at = coalesce(halted_at, now())
+         where projection = $1 and partition = any($2) and halted_sequence is null",
+    )
+    .bind(PROJECTION)
+    .bind(indexes(partitions))
+    .bind(reason)
+    .execute(database)
+    .await
+    .map(drop)
+}
+
+/// Takes a halt away.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn resume(database: &PgPool, partition: Partition) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update projection_checkpoint set halted_reason = null, halted_at = null, halted_sequence = null
+         where projection = $1 and partition = $2",
+    )
+    .bind(PROJECTION)
+    .bind(i32::from(partition.0))
+    .execute(database)
+    .await
+    .map(drop)
 }
 
 /// Moves checkpoints on, and only from where they are believed to be: of two projectors at most one succeeds.
@@ -96,7 +140,8 @@ pub async fn advance(
     let event_ids: Vec<Option<Uuid>> = moves.values().map(|(_, to)| to.event_id).collect();
     let moved = sqlx::query(
         "update projection_checkpoint c
-         set stream_sequence = n.upto, event_id = n.event_id, updated_at = now()
+         set stream_sequence = n.upto, event_id = n.event_id, updated_at = now(),
+             halted_reason = null, halted_at = null, halted_sequence = null
          from unnest($2::int[], $3::bigint[], $4::bigint[], $5::uuid[]) as n (partition, since, upto, event_id)
          where c.projection = $1 and c.partition = n.partition and c.stream_sequence = n.since",
     )
@@ -109,4 +154,8 @@ pub async fn advance(
     .await?
     .rows_affected();
     if moved == moves.len() as u64 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+}
+
+fn indexes(partitions: &[Partition]) -> Vec<i32> {
+    partitions.iter().map(|partition| i32::from(partition.0)).collect()
 }

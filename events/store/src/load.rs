@@ -1,7 +1,7 @@
 use async_nats::jetstream::{self, ErrorCode};
 use toolgate_events::{CallId, CallSubject, DecodeError, Envelope, Lane, Partition, SubjectError, TenantId, ToolCall};
 
-use crate::Log;
+use crate::{Log, Received};
 
 /// One event with the place the broker gave it.
 #[derive(Clone, Debug)]
@@ -64,6 +64,20 @@ impl Log {
     pub async fn event_at(&self, partition: Partition, stream_sequence: u64) -> Result<Option<Envelope>, LoadError> {
         let message = found(self.stream(partition).raw_message_builder().sequence(stream_sequence).send().await)?;
         Ok(message.map(|message| Envelope::decode(&message.payload)).transpose()?)
+    }
+
+    /// The message at one place of the log as it stands there, whether or not anybody can read it; `None` when the place is empty.
+    ///
+    /// # Errors
+    /// [`LoadError::Unavailable`]
+    pub async fn message_at(&self, partition: Partition, stream_sequence: u64) -> Result<Option<Received>, LoadError> {
+        let message = found(self.stream(partition).raw_message_builder().sequence(stream_sequence).send().await)?;
+        Ok(message.map(|message| Received {
+            partition,
+            stream_sequence: message.sequence,
+            subject: message.subject.to_string(),
+            payload: message.payload,
+        }))
     }
 
     async fn next_message(

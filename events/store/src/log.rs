@@ -86,8 +86,12 @@ pub struct PartitionState {
     pub messages: u64,
     /// Bytes on disk.
     pub bytes: u64,
+    /// The stream sequence of the oldest event still there; 1 for as long as nothing was lost or trimmed.
+    pub first_sequence: u64,
     /// The stream sequence of the newest event, 0 when there is none.
     pub last_sequence: u64,
+    /// Events that are gone from between the oldest and the newest.
+    pub deleted: u64,
 }
 
 impl Log {
@@ -174,7 +178,9 @@ impl Log {
             partition,
             messages: info.state.messages,
             bytes: info.state.bytes,
+            first_sequence: info.state.first_sequence,
             last_sequence: info.state.last_sequence,
+            deleted: info.state.deleted_count.unwrap_or_default(),
         })
     }
 

@@ -1,0 +1,71 @@
+use std::collections::HashMap;
+
+use sqlx::PgPool;
+use toolgate_events::{Partition, TenantId};
+use toolgate_store::{Log, Received};
+
+use super::{
+    Checked,
+    compare::{Link, compare},
+    read, rows,
+};
+use crate::{batch, checkpoint::Checkpoint};
+
+/// Projected events that are compared before a partition goes on.
+const TAIL: u64 = 200;
+
+/// Checks the last projected events of a partition: each is in the log, and is what its row was made of.
+///
+/// # Errors
+/// [`super::Unchecked`]; the inner error is the finding.
+pub async fn tail(log: &Log, database: &PgPool, partition: Partition, checkpoint: Checkpoint) -> Checked {
+    let upto = checkpoint.stream_sequence;
+    stretch(log, database, partition, upto.saturating_sub(TAIL - 1).max(1), upto).await
+}
+
+/// Checks the surroundings of a place that was found wrong before.
+///
+/// # Errors
+/// [`super::Unchecked`]; the inner error is the finding.
+pub async fn around(log: &Log, database: &PgPool, partition: Partition, place: u64, checkpoint: Checkpoint) -> Checked {
+    let upto = (place + 1).min(checkpoint.stream_sequence);
+    stretch(log, database, partition, place.saturating_sub(1).max(1), upto).await
+}
+
+async fn stretch(log: &Log, database: &PgPool, partition: Partition, from: u64, upto: u64) -> Checked {
+    let messages = match read(log, partition, from, upto).await? {
+        Ok(messages) => messages,
+        Err(mismatch) => return Ok(Err(mismatch)),
+    };
+    let mut events: HashMap<TenantId, Vec<&Received>> = HashMap::new();
+    for message in &messages {
+        if let Some(tenant) = batch::tenant_of(message, log.partitions()) {
+            events.entry(tenant).or_default().push(message);
+        }
+    }
+    // One more than there are events: the row before them, which is where the chain comes from.
+    let wanted: Vec<_> = events.iter().map(|(tenant, events)| (*tenant, events.len() + 1)).collect();
+    let found = rows::newest(database, &wanted, upto).await?;
+    for (tenant, events) in events {
+        let rows = found.get(&tenant).map(Vec::as_slice).unwrap_or_default();
+        // The row before the first event, or the beginning; and where somebody put a row in between, what the first row says of itself.
+        let older = rows.iter().take_while(|stored| stored.row.stream_sequence < events[0].stream_sequence).count();
+        let (older, rows) = rows.split_at(older);
+        let mut link = match (older.last(), rows.first()) {
+            (Some(before), _) => Link { position: before.row.position, hash: before.row.hash.clone() },
+            (None, Some(first)) if first.row.position > 1 => {
+                Link { position: first.row.position - 1, hash: first.row.prev_hash.clone() }
+            }
+            (None, _) => Link::genesis(tenant),
+        };
+        let mut rows = rows.iter();
+        for event in events {
+            match compare(event, log.partitions(), &link, rows.next()) {
+                Ok(Some(next)) => link = next,
+                Ok(None) => {}
+                Err(mismatch) => return Ok(Err(mismatch)),
+            }
+        }
+    }
+    Ok(Ok(()))
+}
