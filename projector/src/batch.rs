@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Datelike, Utc};
 use serde_json::{Value, json};
 use toolgate_events::{
-    CallId, CallSubject, Envelope, Event, Partition, TenantId, ToolCallEvent, audit, audit::AuditRow, canonical,
+    CallId, CallSubject, Envelope, Event, Partition, TenantId, ToolCallEvent, audit, audit::AuditRow, canonical, upcast,
 };
 use toolgate_store::Received;
 use uuid::Uuid;
@@ -19,12 +19,14 @@ pub struct Head {
     pub stream_sequence: u64,
     /// The tenant's calls without an outcome.
     pub open_calls: u64,
+    /// Whether it is known that no event of the tenant is parked, so that nobody needs to ask.
+    pub nothing_parked: bool,
 }
 
 impl Head {
     /// Before a tenant's first event.
     pub fn genesis(tenant: TenantId) -> Self {
-        Self { position: 0, hash: audit::genesis_hash(tenant), stream_sequence: 0, open_calls: 0 }
+        Self { position: 0, hash: audit::genesis_hash(tenant), stream_sequence: 0, open_calls: 0, nothing_parked: false }
     }
 }
 
@@ -36,7 +38,9 @@ pub struct Numbered {
     /// The canonical form of the row's data: what is hashed, and what the database keeps.
     pub data: String,
     pub traceparent: Option<String>,
-    /// The event, or why it could not be understood.
+    /// Whether an earlier event of the call may be parked already.
+    pub may_wait: bool,
+    /// The event, or why nothing can follow from it.
     pub event: Result<Event, String>,
 }
 
@@ -66,11 +70,7 @@ pub fn number(message: &Received, partitions: u16, heads: &mut HashMap<TenantId,
     });
     let (envelope, event) = match read {
         Ok(envelope) => {
-            let event = if contains_nul(&envelope.data) {
-                Err("a string contains U+0000, which no read model can hold".to_owned())
-            } else {
-                envelope.event().map_err(|error| error.to_string())
-            };
+            let event = understand(&envelope.event_type, envelope.event_version, &envelope.data);
             (envelope, event)
         }
         Err(reason) => (unreadable(message, tenant_id), Err(reason)),
@@ -100,8 +100,21 @@ pub fn number(message: &Received, partitions: u16, heads: &mut HashMap<TenantId,
         Ok(Event::ToolCall(event)) if event.is_outcome() => head.open_calls.saturating_sub(1),
         _ => head.open_calls,
     };
-    *head = Head { position: row.position, hash: row.hash.clone(), stream_sequence: row.stream_sequence, open_calls };
-    Some(Numbered { tenant_id, row, data, traceparent: envelope.trace_context.map(|trace| trace.traceparent), event })
+    let (hash, stream_sequence, nothing_parked) = (row.hash.clone(), row.stream_sequence, head.nothing_parked);
+    *head = Head { position: row.position, hash, stream_sequence, open_calls, nothing_parked };
+    let traceparent = envelope.trace_context.map(|trace| trace.traceparent);
+    Some(Numbered { tenant_id, row, data, traceparent, may_wait: !nothing_parked, event })
+}
+
+/// The event in an envelope or an audit row, brought to its current version.
+///
+/// # Errors
+/// Why nothing can follow from it, in this release.
+pub fn understand(event_type: &str, event_version: u32, data: &Value) -> Result<Event, String> {
+    if contains_nul(data) {
+        return Err("a string contains U+0000, which no read model can hold".to_owned());
+    }
+    upcast(event_type, event_version, data).map_err(|error| error.to_string())
 }
 
 /// What keeps an envelope from being a row of the audit trail. Only a foreign publisher writes such a thing.

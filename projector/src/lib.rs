@@ -4,8 +4,10 @@
 
 mod batch;
 mod checkpoint;
+mod integrity;
 mod metrics;
 mod ownership;
+pub mod parked;
 mod projections;
 mod runner;
 
@@ -22,6 +24,8 @@ pub const PROJECTION: &str = "main";
 pub struct Options {
     /// Events per transaction at the most.
     pub batch_size: usize,
+    /// Events a second that the running check compares with the audit trail; 0 turns it off.
+    pub verify_events_per_second: u32,
 }
 
 /// Where it reads and where it writes.

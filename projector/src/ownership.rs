@@ -1,10 +1,12 @@
 use std::collections::BTreeSet;
 
 use sqlx::{PgConnection, PgPool};
-use toolgate_events::Partition;
+use toolgate_events::{Partition, TenantId};
 
-/// The first half of every advisory lock this projector takes: "TGPJ" in ASCII.
-const LOCK_CLASS: i32 = 0x5447_504a;
+/// The first half of the advisory lock that a partition is: "TGPJ" in ASCII.
+const LOCK_CLASS: i32 = toolgate_security::PARTITION_LOCK_CLASS;
+/// The first half of the lock on what is parked of a tenant: "TGPK" in ASCII.
+const PARKED_LOCK_CLASS: i32 = 0x5447_504b;
 
 /// The partitions this process projects: each is one session-level advisory lock, so they are free the moment its connection is
 /// gone. The checkpoint's own guard holds even if two processes think they own one.
@@ -48,4 +50,18 @@ impl Ownership {
             tracing::debug!(error = %error, "the ownership connection was already gone");
         }
     }
+}
+
+/// Waits until nobody else is busy with what is parked of a tenant, and keeps the others out until the transaction ends. Two tenants may
+/// share a lock; then they wait for each other.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn lock_parked(transaction: &mut PgConnection, tenant: TenantId) -> Result<(), sqlx::Error> {
+    sqlx::query("select pg_advisory_xact_lock($1, hashtext($2::text))")
+        .bind(PARKED_LOCK_CLASS)
+        .bind(tenant.0)
+        .execute(transaction)
+        .await
+        .map(drop)
 }

@@ -6,18 +6,22 @@ use std::{
 
 use futures::{StreamExt, future::join_all, stream::SelectAll};
 use prometheus_client::registry::Registry;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use toolgate_events::{Partition, TenantId};
-use toolgate_store::{ConsumeError, LoadError, LogError, LogReader, Projected, Received, crash};
+use toolgate_store::{ConsumeError, LogError, LogReader, PartitionState, Projected, Received, crash};
 
 use crate::{
     Environment, Options,
     batch::{self, Head, Numbered},
-    checkpoint::{self, Checkpoint, Mismatch},
+    checkpoint::{self, Checkpoint, Halt},
+    integrity::{self, Finding, Mismatch, Owned, Unchecked, Walk},
     metrics::Metrics,
     ownership::Ownership,
-    projections,
+    parked, projections,
 };
 
 /// How long a batch waits for company: a multiple of what the last commit took, so that under load commits take up a bounded part
@@ -32,6 +36,8 @@ const RUNS: u16 = 2;
 const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// How often free partitions are looked for and the owned ones compared with the log.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
+/// How often a halted partition is looked at again: it goes on by itself once it has been repaired.
+const LOOK_AT_HALTED: Duration = Duration::from_secs(30);
 /// Tenants whose chain heads are remembered.
 const MAX_HEADS: usize = 50_000;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -51,8 +57,10 @@ enum Broken {
     Database(#[from] sqlx::Error),
     #[error("the log: {0}")]
     Consume(#[from] ConsumeError),
-    #[error("the log: {0}")]
-    Load(#[from] LoadError),
+    #[error("the database: {source}")]
+    Commit { partitions: Vec<Partition>, source: sqlx::Error },
+    #[error(transparent)]
+    Unchecked(#[from] Unchecked),
     #[error("the log: {0}")]
     Log(#[from] LogError),
     #[error("the connection to the log was renewed")]
@@ -65,9 +73,17 @@ struct Run {
     index: u16,
     ownership: Ownership,
     checkpoints: BTreeMap<Partition, Checkpoint>,
+    /// Owned and left alone, with when each was looked at last.
+    halted: BTreeMap<Partition, Instant>,
     heads: HashMap<TenantId, Head>,
     readers: SelectAll<LogReader>,
+    /// Each ends the reading of its partition.
+    stops: HashMap<Partition, CancellationToken>,
     last_commit: Duration,
+    /// What the running check may look at, and what it finds.
+    owned: watch::Sender<Owned>,
+    findings: mpsc::Receiver<Finding>,
+    _walk: Option<AbortOnDropHandle<()>>,
 }
 
 impl Projector {
@@ -77,7 +93,14 @@ impl Projector {
 
     /// Projects until `shutdown`. Whatever breaks, it starts again from the checkpoints.
     pub async fn run(self, shutdown: CancellationToken) {
-        join_all((0..RUNS).map(|index| self.run_again(index, &shutdown))).await;
+        let projecting = async {
+            join_all((0..RUNS).map(|index| self.run_again(index, &shutdown))).await;
+        };
+        let counting = parked::count(&self.environment.database, &self.metrics);
+        tokio::select! {
+            () = projecting => {}
+            () = counting => {}
+        }
         self.environment.log.flush().await;
     }
 
@@ -87,6 +110,7 @@ impl Projector {
             let began = Instant::now();
             let Err(broken) = self.run_once(index, shutdown).await else { break };
             tracing::warn!(reason = %broken, "projecting starts again from the checkpoints");
+            self.record_refusal(&broken).await;
             if began.elapsed() > LAST_PAUSE {
                 pause = FIRST_PAUSE;
             }
@@ -96,14 +120,7 @@ impl Projector {
     }
 
     async fn run_once(&self, index: u16, shutdown: &CancellationToken) -> Result<(), Broken> {
-        let mut run = Run {
-            index,
-            ownership: Ownership::open(&self.environment.database).await?,
-            checkpoints: BTreeMap::new(),
-            heads: HashMap::new(),
-            readers: SelectAll::new(),
-            last_commit: Duration::ZERO,
-        };
+        let mut run = self.begin(index).await?;
         let connections = self.environment.log.connections();
         self.look_around(&mut run).await?;
         let mut look_around = interval(LOOK_AROUND);
@@ -120,6 +137,11 @@ impl Projector {
                     }
                     self.look_around(&mut run).await?;
                 }
+                Some((partition, mismatch)) = run.findings.recv() => {
+                    if run.checkpoints.contains_key(&partition) {
+                        self.halt(&mut run, partition, &mismatch).await?;
+                    }
+                }
                 Some(message) = run.readers.next(), if !run.readers.is_empty() => {
                     let messages = self.gather(&mut run, message?).await?;
                     self.project(&mut run, &messages).await?;
@@ -128,45 +150,137 @@ impl Projector {
         }
     }
 
+    async fn begin(&self, index: u16) -> Result<Run, Broken> {
+        let (owned, watched) = watch::channel(Owned::new());
+        let (sender, findings) = mpsc::channel(1);
+        let events_per_second = self.options.verify_events_per_second;
+        let walk = (events_per_second > 0).then(|| {
+            let walk = Walk {
+                log: self.environment.log.clone(),
+                database: self.environment.database.clone(),
+                metrics: self.metrics.clone(),
+                events_per_second: events_per_second.div_ceil(u32::from(RUNS)),
+                owned: watched,
+                findings: sender,
+            };
+            AbortOnDropHandle::new(tokio::spawn(walk.run()))
+        });
+        Ok(Run {
+            index,
+            ownership: Ownership::open(&self.environment.database).await?,
+            checkpoints: BTreeMap::new(),
+            halted: BTreeMap::new(),
+            heads: HashMap::new(),
+            readers: SelectAll::new(),
+            stops: HashMap::new(),
+            last_commit: Duration::ZERO,
+            owned,
+            findings,
+            _walk: walk,
+        })
+    }
+
     /// Takes free partitions, and checks that the log still continues what was projected. A partition whose log does not is left
     /// alone, loudly; the others go on.
     async fn look_around(&self, run: &mut Run) -> Result<(), Broken> {
         let log = &self.environment.log;
-        let claimed = run.ownership.claim(log.all_partitions().filter(|partition| partition.0 % RUNS == run.index)).await?;
-        let last: BTreeMap<_, _> = log.state().await?.into_iter().map(|state| (state.partition, state.last_sequence)).collect();
-        let last_of = |partition: Partition| last.get(&partition).copied().unwrap_or_default();
-        let went_backwards: Vec<_> = run
+        let mut due = run.ownership.claim(log.all_partitions().filter(|partition| partition.0 % RUNS == run.index)).await?;
+        due.extend(run.halted.iter().filter(|(_, looked)| looked.elapsed() >= LOOK_AT_HALTED).map(|(partition, _)| *partition));
+        let states: BTreeMap<_, _> = log.state().await?.into_iter().map(|state| (state.partition, state)).collect();
+        let found: Vec<_> = run
             .checkpoints
             .iter()
-            .map(|(partition, checkpoint)| (*partition, last_of(*partition), checkpoint.stream_sequence))
-            .filter(|(_, last_sequence, checkpoint)| last_sequence < checkpoint)
+            .filter_map(|(partition, checkpoint)| {
+                Some((*partition, integrity::whole(states.get(partition)?, *checkpoint).err()?))
+            })
             .collect();
-        for (partition, last_sequence, checkpoint) in went_backwards {
-            self.halt(run, partition, &Mismatch::WentBackwards { last_sequence, checkpoint });
+        for (partition, mismatch) in found {
+            self.halt(run, partition, &mismatch).await?;
         }
-        if claimed.is_empty() {
+        if due.is_empty() {
             return Ok(());
         }
-        for (partition, checkpoint) in checkpoint::load(&self.environment.database, &claimed).await? {
-            if let Err(mismatch) = checkpoint::verify(log, partition, checkpoint, last_of(partition)).await? {
-                self.halt(run, partition, &mismatch);
+        let halts = checkpoint::halts(&self.environment.database, &due).await?;
+        for (partition, checkpoint) in checkpoint::load(&self.environment.database, &due).await? {
+            let Some(state) = states.get(&partition) else { continue };
+            let halt = halts.get(&partition);
+            if let Err(mismatch) = self.verify(state, checkpoint, halt).await? {
+                self.halt(run, partition, &mismatch).await?;
                 continue;
             }
+            if let Some(halt) = halt {
+                checkpoint::resume(&self.environment.database, partition).await?;
+                tracing::info!(partition = %partition, was = halt.reason, "partition goes on");
+            }
+            run.halted.remove(&partition);
             self.metrics.halted(partition.0, false);
-            let ended = Err(ConsumeError::Stopped(format!("the reading of partition {partition} ended")));
-            let ended = futures::stream::once(std::future::ready(ended));
-            run.readers.push(log.read_after(partition, checkpoint.stream_sequence).await?.chain(ended).boxed());
-            run.checkpoints.insert(partition, checkpoint);
+            self.read(run, partition, checkpoint).await?;
         }
+        run.publish_owned();
         Ok(())
     }
 
-    /// Leaves a partition alone, loudly: its log does not continue what was projected, and going on would build on a gap. What
-    /// its reader still brings is passed over; an operator decides.
-    fn halt(&self, run: &mut Run, partition: Partition, mismatch: &Mismatch) {
-        tracing::error!(partition = %partition, reason = %mismatch, "partition halted");
-        self.metrics.halted(partition.0, true);
+    /// Reads a partition on from its checkpoint.
+    async fn read(&self, run: &mut Run, partition: Partition, checkpoint: Checkpoint) -> Result<(), Broken> {
+        let ended = Err(ConsumeError::Stopped(format!("the reading of partition {partition} ended")));
+        let ended = futures::stream::once(std::future::ready(ended));
+        let stop = CancellationToken::new();
+        let reader = self.environment.log.read_after(partition, checkpoint.stream_sequence).await?.chain(ended);
+        run.readers.push(reader.take_until(stop.clone().cancelled_owned()).boxed());
+        run.stops.insert(partition, stop);
+        run.checkpoints.insert(partition, checkpoint);
+        Ok(())
+    }
+
+    /// Whether a partition may be projected on: its stream is whole, its last projected events are those that were projected, and what
+    /// was found wrong before is right again.
+    async fn verify(
+        &self,
+        state: &PartitionState,
+        checkpoint: Checkpoint,
+        halt: Option<&Halt>,
+    ) -> Result<Result<(), Mismatch>, Unchecked> {
+        let Environment { log, database } = &self.environment;
+        if let Err(mismatch) = integrity::whole(state, checkpoint) {
+            return Ok(Err(mismatch));
+        }
+        if let Err(mismatch) = integrity::last(log, state.partition, checkpoint).await? {
+            return Ok(Err(mismatch));
+        }
+        if let Err(mismatch) = integrity::tail(log, database, state.partition, checkpoint).await? {
+            return Ok(Err(mismatch));
+        }
+        match halt {
+            Some(halt) => integrity::around(log, database, state.partition, halt.stream_sequence, checkpoint).await,
+            None => Ok(Ok(())),
+        }
+    }
+
+    /// Leaves a partition alone, loudly: its log and what was projected of it do not agree, and going on would build on that. The
+    /// reason is put down where the query APIs look for it.
+    async fn halt(&self, run: &mut Run, partition: Partition, mismatch: &Mismatch) -> Result<(), Broken> {
+        let (stream_sequence, position) = (mismatch.stream_sequence(), mismatch.position());
+        tracing::error!(partition = %partition, stream_sequence, position, reason = %mismatch, "partition halted");
+        if run.halted.insert(partition, Instant::now()).is_none() {
+            self.metrics.mismatch(partition.0);
+        }
         run.checkpoints.remove(&partition);
+        if let Some(stop) = run.stops.remove(&partition) {
+            stop.cancel();
+        }
+        run.publish_owned();
+        checkpoint::halt(&self.environment.database, partition, &mismatch.halt()).await?;
+        Ok(())
+    }
+
+    /// Puts down that the database refused a batch, if it still takes that: whoever sees the standstill learns why.
+    async fn record_refusal(&self, broken: &Broken) {
+        let Broken::Commit { partitions, source: sqlx::Error::Database(error) } = broken else { return };
+        // The code and nothing else: a message may quote what a tenant wrote.
+        let reason = format!("the database refuses what is projected ({})", error.code().unwrap_or_default());
+        if let Err(error) = checkpoint::refused(&self.environment.database, partitions, &reason).await {
+            tracing::debug!(error = %error, "the refusal could not be put down");
+        }
     }
 
     /// `first` and what else is there, up to a batch.
@@ -221,14 +335,22 @@ impl Projector {
         }
         moves.retain(|_, (since, upto)| since.stream_sequence < upto.stream_sequence);
         let began = Instant::now();
-        let parked = self.commit(&events, &moves).await?;
+        let committed = self.commit(&mut events, &moves).await;
+        let parked = committed.map_err(|source| Broken::Commit { partitions: moves.keys().copied().collect(), source })?;
         run.last_commit = began.elapsed();
         crash::point("projector.committed");
         self.metrics.projected.inc_by(events.len() as u64);
         self.metrics.parked.inc_by(parked);
+        if parked > 0 {
+            // Whose they are does not matter much: one question a batch is what it costs.
+            for event in &events {
+                run.heads.entry(event.tenant_id).and_modify(|head| head.nothing_parked = false);
+            }
+        }
         run.checkpoints.extend(moves.into_iter().map(|(partition, (_, upto))| (partition, upto)));
+        run.publish_owned();
         for (partition, mismatch) in &halted {
-            self.halt(run, *partition, mismatch);
+            self.halt(run, *partition, mismatch).await?;
         }
         self.announce(&events, &run.heads).await;
         if run.heads.len() > MAX_HEADS {
@@ -241,7 +363,7 @@ impl Projector {
     /// need not wait for the disk: what a power cut takes is projected again, to the same rows.
     async fn commit(
         &self,
-        events: &[Numbered],
+        events: &mut [Numbered],
         moves: &BTreeMap<Partition, (Checkpoint, Checkpoint)>,
     ) -> Result<u64, sqlx::Error> {
         let begin = "begin; set local synchronous_commit = off";
@@ -266,21 +388,27 @@ impl Projector {
         }
         unknown.sort_unstable();
         unknown.dedup();
-        let rows: Vec<(uuid::Uuid, i64, String, i64, i64)> = sqlx::query_as(
+        let rows: Vec<(uuid::Uuid, i64, String, i64, i64, bool)> = sqlx::query_as(
             "select t.tenant_id, head.position, head.hash, head.stream_sequence,
-                 (select count(*) from tool_call c where c.tenant_id = t.tenant_id and c.finished_at is null)
+                 (select count(*) from tool_call c where c.tenant_id = t.tenant_id and c.finished_at is null),
+                 not exists (select from parked_event p where p.tenant_id = t.tenant_id)
              from unnest($1::uuid[]) as t (tenant_id)
              cross join lateral (
                  select position, hash, stream_sequence from audit_event a where a.tenant_id = t.tenant_id order by position desc limit 1
              ) head",
         )
-        .bind(unknown)
+        .bind(&unknown)
         .fetch_all(&self.environment.database)
         .await?;
+        // Whose first event this is has nothing parked either.
+        heads.extend(unknown.into_iter().map(TenantId).map(|tenant| {
+            let genesis = Head::genesis(tenant);
+            (tenant, Head { nothing_parked: true, ..genesis })
+        }));
         let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
-        heads.extend(rows.into_iter().map(|(tenant, position, hash, stream_sequence, open_calls)| {
-            let (position, stream_sequence) = (unsigned(position), unsigned(stream_sequence));
-            (TenantId(tenant), Head { position, hash, stream_sequence, open_calls: unsigned(open_calls) })
+        heads.extend(rows.into_iter().map(|(tenant, position, hash, stream_sequence, open_calls, nothing_parked)| {
+            let (position, stream_sequence, open_calls) = (unsigned(position), unsigned(stream_sequence), unsigned(open_calls));
+            (TenantId(tenant), Head { position, hash, stream_sequence, open_calls, nothing_parked })
         }));
         Ok(())
     }
@@ -293,6 +421,13 @@ impl Projector {
             let projected = Projected { tenant, position: row.position, stream_sequence: row.stream_sequence, open_calls };
             self.environment.log.announce_projected(projected).await;
         }
+    }
+}
+
+impl Run {
+    fn publish_owned(&self) {
+        let owned = self.checkpoints.iter().map(|(partition, checkpoint)| (*partition, checkpoint.stream_sequence)).collect();
+        self.owned.send_replace(owned);
     }
 }
 

@@ -51,7 +51,7 @@ pub use request_context::{RequestContext, request_context};
 pub use revocations::{FRESH_FOR, Revocations, TenantAccess, TokenDigest};
 pub use shared_secret::SharedSecret;
 pub use tenant_share::{Share, Shares};
-pub use tenant_tx::{ReadPool, TenantTx};
+pub use tenant_tx::{PARTITION_LOCK_CLASS, ProjectionHalt, ProjectionState, ReadPool, TenantTx};
 pub use token::{LEEWAY, TokenError, TokenVerifier};
 pub use webhook::WebhookSecret;
 

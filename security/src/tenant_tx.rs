@@ -3,11 +3,34 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use tokio::time::timeout;
 use toolgate_events::TenantId;
 
 use crate::tenant_share::{Share, Shares};
+
+/// The first half of the advisory lock that a projector holds on a partition, whose index is the second: "TGPJ" in ASCII.
+pub const PARTITION_LOCK_CLASS: i32 = 0x5447_504a;
+
+/// How far a projection is in one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProjectionState {
+    pub projection: String,
+    pub partition: i32,
+    pub stream_sequence: u64,
+    /// Why it is not projected, if that is on record.
+    pub halt: Option<ProjectionHalt>,
+}
+
+/// Why a partition is not projected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProjectionHalt {
+    pub reason: String,
+    pub since: DateTime<Utc>,
+    /// Whether somebody has to do something about it; otherwise it goes on by itself when it can.
+    pub is_final: bool,
+}
 
 /// Connections of the reader role. Without a tenant it sees no rows, and the only way to a connection is [`TenantTx::begin`]:
 ///
@@ -43,6 +66,42 @@ impl ReadPool {
     /// Whatever the database says.
     pub async fn projection_checkpoints(&self) -> Result<Vec<(String, i32, i64)>, sqlx::Error> {
         sqlx::query_as("select projection, partition, stream_sequence from projection_checkpoint").fetch_all(&self.pool).await
+    }
+
+    /// The same with what is on record of partitions that stand still.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn projection_states(&self) -> Result<Vec<ProjectionState>, sqlx::Error> {
+        let rows: Vec<(String, i32, i64, Option<String>, Option<DateTime<Utc>>, bool)> = sqlx::query_as(
+            "select projection, partition, stream_sequence, halted_reason, halted_at, halted_sequence is not null
+             from projection_checkpoint",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let state = |(projection, partition, stream_sequence, reason, since, is_final): (_, _, i64, Option<_>, Option<_>, _)| {
+            let halt = reason.zip(since).map(|(reason, since)| ProjectionHalt { reason, since, is_final });
+            ProjectionState { projection, partition, stream_sequence: stream_sequence.unsigned_abs(), halt }
+        };
+        Ok(rows.into_iter().map(state).collect())
+    }
+
+    /// Whether a projector holds a partition.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn is_projected_by_somebody(&self, partition: i32) -> Result<bool, sqlx::Error> {
+        sqlx::query_scalar(
+            "select exists (
+                 select from pg_locks
+                 where locktype = 'advisory' and granted and objsubid = 2 and classid::bigint = $1 and objid::bigint = $2
+                   and database = (select oid from pg_database where datname = current_database())
+             )",
+        )
+        .bind(i64::from(PARTITION_LOCK_CLASS))
+        .bind(i64::from(partition))
+        .fetch_one(&self.pool)
+        .await
     }
 }
 

@@ -13,7 +13,7 @@ use toolgate_events::Partition;
 use toolgate_store::{LoadError, Log, PartitionState, Received};
 
 pub use self::{
-    tail::{around, tail},
+    tail::{around, last, tail},
     walk::{Finding, Owned, Walk},
 };
 use crate::checkpoint::{Checkpoint, Halt};

@@ -52,12 +52,26 @@ pub async fn newest(database: &PgPool, wanted: &[(TenantId, usize)], upto: u64) 
     Ok(by_tenant(query.fetch_all(database).await?))
 }
 
+/// The rows that say that they are of one event, whoever's: tenant and position. Reads the whole table, and is asked of a place that was
+/// found wrong.
+pub async fn at(database: &PgPool, stream_sequence: u64) -> Result<Vec<(TenantId, u64)>, sqlx::Error> {
+    let rows: Vec<(Uuid, i64)> = sqlx::query_as("select tenant_id, position from audit_event where stream_sequence = $1")
+        .bind(signed(stream_sequence))
+        .fetch_all(database)
+        .await?;
+    Ok(rows.into_iter().map(|(tenant, position)| (TenantId(tenant), position.unsigned_abs())).collect())
+}
+
 /// The places in the log that rows beyond their tenant's link say they are of, as position and stream sequence: the lowest place and
 /// the highest.
 pub async fn beyond(database: &PgPool, links: &HashMap<TenantId, Link>) -> Result<Option<[(u64, u64); 2]>, sqlx::Error> {
     let rows: Vec<(i64, i64)> = sqlx::query_as(
-        "select a.position, a.stream_sequence from unnest($1::uuid[], $2::bigint[]) as w (tenant_id, position)
-         join audit_event a on a.tenant_id = w.tenant_id and a.position > w.position",
+        "with beyond as (
+             select a.position, a.stream_sequence from unnest($1::uuid[], $2::bigint[]) as w (tenant_id, position)
+             join audit_event a on a.tenant_id = w.tenant_id and a.position > w.position
+         )
+         (select * from beyond order by stream_sequence limit 1)
+         union all (select * from beyond order by stream_sequence desc limit 1)",
     )
     .bind(links.keys().map(|tenant| tenant.0).collect::<Vec<_>>())
     .bind(links.values().map(|link| signed(link.position)).collect::<Vec<_>>())

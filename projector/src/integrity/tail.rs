@@ -1,11 +1,11 @@
 use std::collections::HashMap;
 
 use sqlx::PgPool;
-use toolgate_events::{Partition, TenantId};
+use toolgate_events::{Envelope, Partition, TenantId};
 use toolgate_store::{Log, Received};
 
 use super::{
-    Checked,
+    Checked, Mismatch,
     compare::{Link, compare},
     read, rows,
 };
@@ -13,6 +13,21 @@ use crate::{batch, checkpoint::Checkpoint};
 
 /// Projected events that are compared before a partition goes on.
 const TAIL: u64 = 200;
+
+/// Checks that the last projected event is in the log: one that was replaced has another, though it may be as long.
+///
+/// # Errors
+/// [`super::Unchecked`]; the inner error is the finding.
+pub async fn last(log: &Log, partition: Partition, checkpoint: Checkpoint) -> Checked {
+    let Checkpoint { stream_sequence, event_id } = checkpoint;
+    let Some(event_id) = event_id.filter(|_| stream_sequence > 0) else { return Ok(Ok(())) };
+    let Some(message) = log.message_at(partition, stream_sequence).await? else {
+        return Ok(Err(Mismatch::Missing { stream_sequence }));
+    };
+    // The projected event could be read then, so bytes that cannot be read now are other bytes.
+    let found = Envelope::decode(&message.payload).map(|envelope| envelope.event_id);
+    Ok(if found.is_ok_and(|found| found == event_id) { Ok(()) } else { Err(Mismatch::Changed { stream_sequence }) })
+}
 
 /// Checks the last projected events of a partition: each is in the log, and is what its row was made of.
 ///
@@ -23,13 +38,25 @@ pub async fn tail(log: &Log, database: &PgPool, partition: Partition, checkpoint
     stretch(log, database, partition, upto.saturating_sub(TAIL - 1).max(1), upto).await
 }
 
-/// Checks the surroundings of a place that was found wrong before.
+/// Checks the surroundings of a place that was found wrong before, and that no other tenant's row says that it is of that event.
 ///
 /// # Errors
 /// [`super::Unchecked`]; the inner error is the finding.
 pub async fn around(log: &Log, database: &PgPool, partition: Partition, place: u64, checkpoint: Checkpoint) -> Checked {
     let upto = (place + 1).min(checkpoint.stream_sequence);
-    stretch(log, database, partition, place.saturating_sub(1).max(1), upto).await
+    let found = stretch(log, database, partition, place.saturating_sub(1).max(1), upto).await?;
+    if found.is_err() || place == 0 {
+        return Ok(found);
+    }
+    let owner = log.message_at(partition, place).await?.and_then(|message| batch::tenant_of(&message, log.partitions()));
+    let mut rows = rows::at(database, place).await?;
+    rows.retain(|(tenant, _)| Partition::of(*tenant, log.partitions()) == partition);
+    // The event's own row, of which there is one.
+    if let Some(own) = rows.iter().position(|(tenant, _)| Some(*tenant) == owner) {
+        rows.swap_remove(own);
+    }
+    let extra = rows.first().map(|(_, position)| Mismatch::Extra { stream_sequence: place, position: *position });
+    Ok(extra.map_or(Ok(()), Err))
 }
 
 async fn stretch(log: &Log, database: &PgPool, partition: Partition, from: u64, upto: u64) -> Checked {

@@ -24,10 +24,12 @@ use crate::{batch, metrics::Metrics};
 const SLICES_PER_SECOND: u32 = 4;
 /// Events in one slice at the most.
 const LARGEST_SLICE: u64 = 256;
-/// Between two walks through a partition, and before what could not be checked is checked again.
+/// Between two walks through a partition.
 const PAUSE: Duration = Duration::from_secs(10);
+/// Before what could not be checked is checked again.
+const RETRY_PAUSE: Duration = Duration::from_secs(2);
 /// A place that the broker refuses to read is asked for this often before that counts as a finding.
-const ATTEMPTS: u32 = 6;
+const ATTEMPTS: u32 = 5;
 
 /// The partitions that a run owns, and up to where each is projected.
 pub type Owned = BTreeMap<Partition, u64>;
@@ -76,12 +78,12 @@ impl Walk {
                 match self.step(partition, place, slice, upto).await {
                     Ok(events) => checked += events,
                     Err(mismatch) => {
-                        places.remove(&partition);
+                        self.metrics.agrees_only_to(partition.0, place.stream_sequence);
                         if self.findings.send((partition, mismatch)).await.is_err() {
                             return;
                         }
                         // The run takes the partition out; until it has, there is nothing more to find.
-                        places.insert(partition, Place { rests_until: Some(Instant::now() + PAUSE), ..Place::default() });
+                        *place = Place { rests_until: Some(Instant::now() + PAUSE), ..Place::default() };
                     }
                 }
                 if checked >= slice {
@@ -105,6 +107,8 @@ impl Walk {
 
     /// One slice. A finding is looked at twice, so that what was moving at that moment is none.
     async fn step(&self, partition: Partition, place: &mut Place, slice: u64, upto: u64) -> Result<u64, Mismatch> {
+        // Event by event where something does not answer, so that the finding names the place.
+        let slice = if place.failed > 0 { 1 } else { slice };
         for is_last_look in [false, true] {
             let until = upto.min(place.stream_sequence + slice);
             let checked = if until > place.stream_sequence {
@@ -115,7 +119,7 @@ impl Walk {
             match checked {
                 Ok(Ok(())) => {
                     place.failed = 0;
-                    self.metrics.verified(partition.0, place.stream_sequence);
+                    self.metrics.agrees_to(partition.0, place.stream_sequence);
                     return Ok(slice);
                 }
                 Ok(Err(mismatch)) if is_last_look => return Err(mismatch),
@@ -133,7 +137,7 @@ impl Walk {
             return Err(Mismatch::Unreadable { stream_sequence: place.stream_sequence + 1 });
         }
         tracing::warn!(reason = %unchecked, "the log could not be compared with the audit trail; it will be");
-        place.rests_until = Some(Instant::now() + PAUSE);
+        place.rests_until = Some(Instant::now() + RETRY_PAUSE);
         Ok(0)
     }
 
@@ -188,7 +192,7 @@ impl Walk {
                 return Ok(Err(Mismatch::Extra { stream_sequence: highest, position: highest_position }));
             }
         }
-        self.metrics.walked(partition.0);
+        self.metrics.walks.inc();
         *place = Place { rests_until: Some(Instant::now() + PAUSE), ..Place::default() };
         Ok(Ok(()))
     }

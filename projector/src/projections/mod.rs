@@ -5,6 +5,7 @@ mod audit_event;
 mod document;
 mod knowledge_document;
 mod parked_event;
+mod retry;
 mod task;
 mod template_version;
 mod tool_call;
@@ -18,22 +19,37 @@ use sqlx::PgConnection;
 use toolgate_events::{CallId, Event, TenantId, ToolCallEvent, ToolCallSucceeded};
 
 use crate::batch::Numbered;
+pub use parked_event::Kind;
+pub use retry::{Entry, Retried, retry};
 
-/// Writes everything that follows from `events`.
+/// Writes everything that follows from `events`. What has to wait for a parked event of its call is marked as such in them.
 ///
 /// # Errors
 /// Whatever the database says; the transaction must then be given up.
-pub async fn project(transaction: &mut PgConnection, events: &[Numbered]) -> Result<u64, sqlx::Error> {
+pub async fn project(transaction: &mut PgConnection, events: &mut [Numbered]) -> Result<u64, sqlx::Error> {
     audit_event::project(transaction, events).await?;
     let mut parked = parked_event::Reasons::of(events);
+    parked.look_up(transaction, events).await?;
+    parked.hold_back(events);
     tool_calls(transaction, events, &mut parked).await?;
-    let outcomes = outcomes(transaction, events).await?;
-    task::project(transaction, &outcomes, &mut parked).await?;
-    document::project(transaction, &outcomes, &mut parked).await?;
-    knowledge_document::project(transaction, &outcomes, &mut parked).await?;
-    vector_item::project(transaction, &outcomes, &mut parked).await?;
-    template_version::project(transaction, &outcomes, &mut parked).await?;
+    outcomes_of_tools(transaction, events, &mut parked).await?;
+    // Whatever followed a refused event in the same batch waits as it would in the next one.
+    parked.hold_back(events);
     parked.project(transaction).await
+}
+
+/// The tools' read models.
+async fn outcomes_of_tools(
+    transaction: &mut PgConnection,
+    events: &[Numbered],
+    parked: &mut parked_event::Reasons,
+) -> Result<(), sqlx::Error> {
+    let outcomes = outcomes(transaction, events).await?;
+    task::project(transaction, &outcomes, parked).await?;
+    document::project(transaction, &outcomes, parked).await?;
+    knowledge_document::project(transaction, &outcomes, parked).await?;
+    vector_item::project(transaction, &outcomes, parked).await?;
+    template_version::project(transaction, &outcomes, parked).await
 }
 
 /// A successful outcome together with what was asked: what the tools' read models are made from.
@@ -59,7 +75,7 @@ impl Outcome<'_> {
 /// The calls of a whole batch at once; where the database cannot hold one of them, event by event, and that one is set aside.
 async fn tool_calls(
     transaction: &mut PgConnection,
-    events: &[Numbered],
+    events: &mut [Numbered],
     parked: &mut parked_event::Reasons,
 ) -> Result<(), sqlx::Error> {
     let mut savepoint = sqlx::Connection::begin(&mut *transaction).await?;
@@ -68,13 +84,17 @@ async fn tool_calls(
         Err(sqlx::Error::Database(error)) if is_the_rows_fault(error.code().as_deref()) => savepoint.rollback().await?,
         Err(error) => return Err(error),
     }
-    for event in events {
+    for index in 0..events.len() {
+        let event = &mut events[index..=index];
+        // It may have to wait for the one that was set aside just now.
+        parked.hold_back(event);
         let mut savepoint = sqlx::Connection::begin(&mut *transaction).await?;
-        match tool_call::project(&mut savepoint, std::slice::from_ref(event)).await {
+        match tool_call::project(&mut savepoint, event).await {
             Ok(()) => savepoint.commit().await?,
             Err(sqlx::Error::Database(error)) if is_the_rows_fault(error.code().as_deref()) => {
                 savepoint.rollback().await?;
-                parked.add(event, error.message().to_owned());
+                parked.add(&event[0], error.message().to_owned());
+                event[0].event = Err(error.message().to_owned());
             }
             Err(error) => return Err(error),
         }
@@ -152,6 +172,6 @@ fn feeds_a_read_model(tool: &str) -> bool {
 }
 
 /// PostgreSQL has no unsigned integers; nothing here comes near the difference.
-fn signed(number: u64) -> i64 {
+pub fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -22,8 +22,14 @@ struct Change<'a> {
 pub async fn project(transaction: &mut PgConnection, events: &[Numbered]) -> Result<(), sqlx::Error> {
     let changes = fold(events);
     let (new, known): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.requested.is_some());
-    insert(transaction, &new).await?;
+    insert(transaction, &new, KEEP).await?;
     update(transaction, &known).await
+}
+
+/// The row of one call made anew of its first events, whatever it says now.
+pub async fn refold(transaction: &mut PgConnection, events: &[Numbered]) -> Result<(), sqlx::Error> {
+    let changes = fold(events);
+    insert(transaction, &changes.iter().collect::<Vec<_>>(), REWRITE).await
 }
 
 /// One change per call, in the order the calls appear.
@@ -40,6 +46,10 @@ fn fold(events: &[Numbered]) -> Vec<Change<'_>> {
             }
         };
         let change = &mut changes[place];
+        // Nothing follows an outcome, in one batch as in two.
+        if change.call.status.is_some_and(Status::is_final) {
+            continue;
+        }
         if let ToolCallEvent::ToolCallRequested(request) = event {
             change.requested = Some(request);
         }
@@ -74,12 +84,19 @@ fn attempts(change: &Change<'_>) -> i32 {
     i32::try_from(change.call.attempts).unwrap_or(i32::MAX)
 }
 
-async fn insert(transaction: &mut PgConnection, new: &[&Change<'_>]) -> Result<(), sqlx::Error> {
+/// A row that is there stays as it is: whoever asks for a call twice changes nothing.
+const KEEP: &str = "nothing";
+/// It is brought to what the events say; what was asked for stays.
+const REWRITE: &str = "update set status = excluded.status, result = excluded.result, error = excluded.error,
+     attempts = excluded.attempts, finished_at = excluded.finished_at, position = excluded.position, cached = excluded.cached,
+     stale = excluded.stale";
+
+async fn insert(transaction: &mut PgConnection, new: &[&Change<'_>], on_conflict: &str) -> Result<(), sqlx::Error> {
     let requests: Vec<_> = new.iter().filter_map(|change| Some((change, change.requested?))).collect();
     if requests.is_empty() {
         return Ok(());
     }
-    sqlx::query(
+    let statement = format!(
         "insert into tool_call (tenant_id, call_id, tool, lane, status, session_id, principal, arguments, options, result, error,
              attempts, requested_at, finished_at, requested_position, position, cached, stale)
          select a, b, c, d, e, f, g, h::json, i::json, j::json, k::json, l, m, n, o, p, q, r
@@ -87,28 +104,29 @@ async fn insert(transaction: &mut PgConnection, new: &[&Change<'_>]) -> Result<(
              $10::text[], $11::text[], $12::int[], $13::timestamptz[], $14::timestamptz[], $15::bigint[], $16::bigint[],
              $17::bool[], $18::bool[])
              as n (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r)
-         on conflict do nothing",
-    )
-    .bind(column!(requests, |(change, _)| change.first.tenant_id.0))
-    .bind(column!(requests, |(change, _)| change.first.row.aggregate_id))
-    .bind(column!(requests, |(_, request)| request.tool.as_str()))
-    .bind(column!(requests, |(_, request)| request.lane.as_str()))
-    .bind(column!(requests, |(change, _)| status(change)))
-    .bind(column!(requests, |(_, request)| request.session_id.as_deref()))
-    .bind(column!(requests, |(_, request)| request.authorization.principal.as_str()))
-    .bind(column!(requests, |(_, request)| serde_json::to_string(&request.arguments).unwrap_or_default()))
-    .bind(column!(requests, |(_, request)| serde_json::to_string(&request.options).unwrap_or_default()))
-    .bind(column!(requests, |(change, _)| result(change)))
-    .bind(column!(requests, |(change, _)| error(change)))
-    .bind(column!(requests, |(change, _)| attempts(change)))
-    .bind(column!(requests, |(change, _)| change.first.occurred_at()))
-    .bind(column!(requests, |(change, _)| change.finished_at))
-    .bind(column!(requests, |(change, _)| signed(change.first.row.position)))
-    .bind(column!(requests, |(change, _)| signed(change.position)))
-    .bind(column!(requests, |(change, _)| change.call.cached))
-    .bind(column!(requests, |(change, _)| change.call.stale))
-    .execute(transaction)
-    .await?;
+         on conflict (tenant_id, call_id) do {on_conflict}"
+    );
+    sqlx::query(&statement)
+        .bind(column!(requests, |(change, _)| change.first.tenant_id.0))
+        .bind(column!(requests, |(change, _)| change.first.row.aggregate_id))
+        .bind(column!(requests, |(_, request)| request.tool.as_str()))
+        .bind(column!(requests, |(_, request)| request.lane.as_str()))
+        .bind(column!(requests, |(change, _)| status(change)))
+        .bind(column!(requests, |(_, request)| request.session_id.as_deref()))
+        .bind(column!(requests, |(_, request)| request.authorization.principal.as_str()))
+        .bind(column!(requests, |(_, request)| serde_json::to_string(&request.arguments).unwrap_or_default()))
+        .bind(column!(requests, |(_, request)| serde_json::to_string(&request.options).unwrap_or_default()))
+        .bind(column!(requests, |(change, _)| result(change)))
+        .bind(column!(requests, |(change, _)| error(change)))
+        .bind(column!(requests, |(change, _)| attempts(change)))
+        .bind(column!(requests, |(change, _)| change.first.occurred_at()))
+        .bind(column!(requests, |(change, _)| change.finished_at))
+        .bind(column!(requests, |(change, _)| signed(change.first.row.position)))
+        .bind(column!(requests, |(change, _)| signed(change.position)))
+        .bind(column!(requests, |(change, _)| change.call.cached))
+        .bind(column!(requests, |(change, _)| change.call.stale))
+        .execute(transaction)
+        .await?;
     Ok(())
 }
 

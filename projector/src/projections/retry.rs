@@ -1,0 +1,171 @@
+//! What was parked, once more: in another release, or after the database was told to take it.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
+use toolgate_events::{TenantId, audit::AuditRow};
+use toolgate_store::crash;
+use uuid::Uuid;
+
+use super::{
+    is_the_rows_fault, outcomes_of_tools,
+    parked_event::{Call, Reasons},
+    tool_call,
+};
+use crate::{
+    batch::{self, Numbered},
+    ownership,
+};
+
+/// A parked event.
+#[derive(Clone, Debug, FromRow)]
+pub struct Entry {
+    pub tenant_id: Uuid,
+    pub position: i64,
+    pub stream_sequence: i64,
+    pub aggregate_id: Uuid,
+    pub event_type: String,
+    pub event_version: i32,
+    pub kind: String,
+    pub reason: String,
+    pub parked_at: DateTime<Utc>,
+}
+
+/// What became of a call's parked events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retried {
+    /// Projected now.
+    pub projected: u64,
+    /// Parked as before, or for another reason.
+    pub still_parked: u64,
+}
+
+/// Projects the parked events of one call again, in their order, as far as that goes. All of it or nothing: the call's row is made anew
+/// from all its audit rows, which is what it would be if nothing had ever been parked, and no checkpoint moves.
+///
+/// # Errors
+/// Whatever the database says; then nothing has changed.
+pub async fn retry(database: &PgPool, call: Call) -> Result<Retried, sqlx::Error> {
+    let mut transaction = database.begin().await?;
+    // From here on the projector parks no event of the tenant, and takes none for free that waits.
+    ownership::lock_parked(&mut transaction, call.0).await?;
+    let parked: BTreeMap<u64, DateTime<Utc>> = parked_of(&mut transaction, call).await?;
+    if parked.is_empty() {
+        return Ok(Retried::default());
+    }
+    let mut events = events_of(&mut transaction, call).await?;
+    let is_due = |event: &Numbered| parked.contains_key(&event.row.position);
+    // As long as the first of them cannot be projected, nothing else can. An older release than the one that projected the others
+    // changes nothing either.
+    let first = events.iter().find(|event| is_due(event));
+    if first.is_none_or(|event| event.event.is_err()) || events.iter().any(|event| event.event.is_err() && !is_due(event)) {
+        return Ok(Retried { projected: 0, still_parked: parked.len() as u64 });
+    }
+    let mut reasons = Reasons::of(&events);
+    reasons.hold_back(&mut events);
+    let has_row = refold(&mut transaction, &mut events, &mut reasons).await?;
+    if has_row {
+        // What follows from an event that was projected when it came has followed already.
+        let due: Vec<_> = events.extract_if(.., |event| is_due(event)).collect();
+        outcomes_of_tools(&mut transaction, &due, &mut reasons).await?;
+        events.extend(due);
+        events.sort_by_key(|event| event.row.position);
+        reasons.hold_back(&mut events);
+    }
+    let (tenant, aggregate) = call;
+    sqlx::query("delete from parked_event where tenant_id = $1 and aggregate_id = $2")
+        .bind(tenant.0)
+        .bind(aggregate)
+        .execute(&mut *transaction)
+        .await?;
+    let projected = parked.keys().filter(|position| !reasons.holds(call.0, **position)).count() as u64;
+    let still_parked = reasons.project_since(&mut transaction, &parked).await?;
+    crash::point("parked.retried");
+    transaction.commit().await?;
+    Ok(Retried { projected, still_parked })
+}
+
+/// Makes the call's row of all events that are neither parked nor waiting; of as many of them as the database takes. False when there
+/// is no request among them, and so no row.
+async fn refold(transaction: &mut PgConnection, events: &mut [Numbered], reasons: &mut Reasons) -> Result<bool, sqlx::Error> {
+    let understood = events.iter().take_while(|event| event.event.is_ok()).count();
+    // All at once; where the database does not take that, one more each time until it is clear which one it refuses.
+    let counts = std::iter::once(understood).chain(1..=understood);
+    for (attempt, count) in counts.enumerate() {
+        let mut savepoint = sqlx::Connection::begin(&mut *transaction).await?;
+        match tool_call::refold(&mut savepoint, &events[..count]).await {
+            Ok(()) => {
+                savepoint.commit().await?;
+                if attempt == 0 {
+                    break;
+                }
+            }
+            Err(sqlx::Error::Database(error)) if is_the_rows_fault(error.code().as_deref()) => {
+                savepoint.rollback().await?;
+                if attempt > 0 {
+                    let refused = &mut events[count - 1];
+                    reasons.add(refused, error.message().to_owned());
+                    refused.event = Err(error.message().to_owned());
+                    break;
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    reasons.hold_back(events);
+    Ok(understood > 0)
+}
+
+async fn parked_of(
+    transaction: &mut PgConnection,
+    (tenant, aggregate): Call,
+) -> Result<BTreeMap<u64, DateTime<Utc>>, sqlx::Error> {
+    let rows: Vec<(i64, DateTime<Utc>)> =
+        sqlx::query_as("select position, parked_at from parked_event where tenant_id = $1 and aggregate_id = $2")
+            .bind(tenant.0)
+            .bind(aggregate)
+            .fetch_all(transaction)
+            .await?;
+    Ok(rows.into_iter().map(|(position, parked_at)| (position.unsigned_abs(), parked_at)).collect())
+}
+
+/// Every event of a call as this release understands it, from its audit rows: the one place where stored events become events again.
+async fn events_of(transaction: &mut PgConnection, (tenant, aggregate): Call) -> Result<Vec<Numbered>, sqlx::Error> {
+    let rows = sqlx::query(
+        "select position, stream_sequence, event_id, event_type, event_version, aggregate_type, aggregate_id, aggregate_sequence,
+             actor, occurred_at, correlation_id, causation_id, data, traceparent, prev_hash, hash
+         from audit_event where tenant_id = $1 and aggregate_id = $2 order by position",
+    )
+    .bind(tenant.0)
+    .bind(aggregate)
+    .fetch_all(transaction)
+    .await?;
+    rows.iter().map(|row| stored(tenant, row)).collect()
+}
+
+fn stored(tenant_id: TenantId, row: &PgRow) -> Result<Numbered, sqlx::Error> {
+    let number = |name: &str| row.try_get::<i64, _>(name).map(i64::unsigned_abs);
+    let data: sqlx::types::Json<Value> = row.try_get("data")?;
+    let audit = AuditRow {
+        position: number("position")?,
+        stream_sequence: number("stream_sequence")?,
+        event_id: row.try_get("event_id")?,
+        event_type: row.try_get("event_type")?,
+        event_version: row.try_get::<i32, _>("event_version")?.unsigned_abs(),
+        aggregate_type: row.try_get("aggregate_type")?,
+        aggregate_id: row.try_get("aggregate_id")?,
+        aggregate_sequence: number("aggregate_sequence")?,
+        actor: row.try_get("actor")?,
+        occurred_at: row.try_get("occurred_at")?,
+        correlation_id: row.try_get("correlation_id")?,
+        causation_id: row.try_get("causation_id")?,
+        data: data.0,
+        prev_hash: row.try_get("prev_hash")?,
+        hash: row.try_get("hash")?,
+    };
+    let event = batch::understand(&audit.event_type, audit.event_version, &audit.data);
+    // No row is written of it again, so its text is not needed.
+    Ok(Numbered { tenant_id, row: audit, data: String::new(), traceparent: row.try_get("traceparent")?, may_wait: false, event })
+}
