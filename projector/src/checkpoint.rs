@@ -66,9 +66,9 @@ pub async fn halts(database: &PgPool, partitions: &[Partition]) -> Result<BTreeM
     .bind(indexes(partitions))
     .fetch_all(database)
     .await?;
-    let halt = |(partition, reason, sequence)| {
+    let halt = |(partition, reason, sequence): (i32, String, i64)| {
         let stream_sequence = u64::try_from(sequence).ok()?;
-        Some((Partition(u16::try_from::<i32>(partition).ok()?), Halt { reason, stream_sequence }))
+        Some((Partition(u16::try_from(partition).ok()?), Halt { reason, stream_sequence }))
     };
     Ok(rows.into_iter().filter_map(halt).collect())
 }

@@ -26,7 +26,7 @@ const FILE: &str = "toolgate.toml";
 const PREFIX: &str = "TOOLGATE_";
 
 /// Keys that the environment names with the prefix.
-const KEYS: [&str; 44] = [
+const KEYS: [&str; 45] = [
     "listen",
     "admin_addr",
     "data_dir",
@@ -45,6 +45,7 @@ const KEYS: [&str; 44] = [
     "max_open_calls",
     "rate_limit_per_minute",
     "projector_batch",
+    "audit_verify_events_per_second",
     "log_format",
     "log_max_bytes",
     "jwks_refresh_seconds",
@@ -168,6 +169,8 @@ pub struct Settings {
     pub mcp_refresh_seconds: u64,
     /// Events per projection transaction, 1 to 1,000. Default 1,000.
     pub projector_batch: usize,
+    /// Events a second that a projector compares with the audit trail beside its work, 0 to 100,000; none with 0. Default 200.
+    pub audit_verify_events_per_second: u32,
     /// How log lines look. Default `text`.
     pub log_format: LogFormat,
     /// The size at which the event log refuses to grow, in bytes over all partitions; unlimited when absent.
@@ -353,6 +356,7 @@ fn defaults(profile: Profile) -> Result<config::ConfigBuilder<config::builder::D
         .set_default("mcp_pin_first", true)?
         .set_default("mcp_refresh_seconds", 60)?
         .set_default("projector_batch", 1_000)?
+        .set_default("audit_verify_events_per_second", 200)?
         .set_default("task_webhook_first_pause_ms", 5_000)?
         .set_default("vector_max_components", 50_000_000)?
         .set_default("log_format", "text")

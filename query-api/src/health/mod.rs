@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::SecondsFormat;
 use prometheus_client::registry::Registry;
 use tokio::{
     sync::watch,
@@ -17,11 +18,11 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 use toolgate_events::{Partition, tools};
-use toolgate_security::ReadPool;
+use toolgate_security::{ProjectionHalt, ReadPool};
 use toolgate_store::Log;
 
 use self::{
-    lag::Lag,
+    lag::{Lag, Measure},
     metrics::{LaneLabels, Metrics, PartitionLabels, ProjectionLabels, gauge},
 };
 
@@ -49,6 +50,30 @@ struct Monitor {
     stalled_after: Duration,
     metrics: Metrics,
     lags: HashMap<(String, u16), Lag>,
+}
+
+/// A partition that is not projected on.
+#[derive(Clone, Debug)]
+struct Standstill {
+    partition: Partition,
+    still: Duration,
+    events: u64,
+    halt: Option<ProjectionHalt>,
+}
+
+impl Standstill {
+    fn is_final(&self) -> bool {
+        self.halt.as_ref().is_some_and(|halt| halt.is_final)
+    }
+
+    /// What somebody has to repair is told at once; what may pass by itself is given some time.
+    fn is_worth_telling(&self, stalled_after: Duration) -> bool {
+        self.is_final() || self.still > stalled_after
+    }
+
+    fn yields_to(&self, other: &Self) -> bool {
+        (self.is_final(), self.still) < (other.is_final(), other.still)
+    }
 }
 
 impl Health {
@@ -99,56 +124,75 @@ impl Monitor {
             // Time in which nothing could be seen is not time in which something stood still.
             self.lags.clear();
         }
-        let stalled = outcome?;
-        match stalled {
+        match outcome? {
             None => Ok(()),
-            Some((partition, still)) => {
-                Err(format!("the projection of partition {partition} has stood still for {} s", still.as_secs()))
-            }
+            Some(standstill) => Err(self.explain(standstill).await),
         }
     }
 
-    /// Measures every projection, and tells the partition that has stood still longest if one has for too long.
-    async fn measure_lags(&mut self) -> Result<Option<(Partition, Duration)>, String> {
+    /// In an operator's words: which partition, how far behind, since when and why.
+    async fn explain(&self, standstill: Standstill) -> String {
+        let Standstill { partition, still, events, halt } = standstill;
+        if let Some(halt) = halt.as_ref().filter(|halt| halt.is_final) {
+            let since = halt.since.to_rfc3339_opts(SecondsFormat::Secs, true);
+            return format!(
+                "the projection of partition {partition} is halted since {since}, {events} events behind: {}",
+                halt.reason
+            );
+        }
+        let reason = match halt {
+            Some(halt) => halt.reason,
+            None => match answered(self.pool.is_projected_by_somebody(i32::from(partition.0))).await {
+                Some(false) => "no projector owns it".to_owned(),
+                Some(true) => "its projector does not get on; its log says why".to_owned(),
+                None => "the database does not answer".to_owned(),
+            },
+        };
+        format!("the projection of partition {partition} has stood still for {} s, {events} events behind: {reason}", still.as_secs())
+    }
+
+    /// Measures every projection, and tells the partition that is halted, or has stood still longest if one has for too long.
+    async fn measure_lags(&mut self) -> Result<Option<Standstill>, String> {
         // In this order, so that a checkpoint beyond the log can only mean that the log has lost events.
-        let checkpoints = answered(self.pool.projection_checkpoints()).await.ok_or("the database does not answer")?;
+        let checkpoints = answered(self.pool.projection_states()).await.ok_or("the database does not answer")?;
         let states = answered(self.log.state()).await.ok_or("NATS does not answer")?;
         self.metrics.log_bytes.set(gauge(states.iter().map(|state| state.bytes).sum()));
         self.metrics.log_messages.set(gauge(states.iter().map(|state| state.messages).sum()));
 
-        let mut projections: BTreeSet<_> = checkpoints.iter().map(|(projection, ..)| projection.as_str()).collect();
+        let mut projections: BTreeSet<_> = checkpoints.iter().map(|state| state.projection.as_str()).collect();
         if projections.is_empty() {
             projections.insert(NONE_YET);
         } else {
             self.forget_none_yet();
         }
-        let projected: HashMap<_, _> = checkpoints
-            .iter()
-            .map(|(projection, partition, sequence)| ((projection.as_str(), *partition), sequence.unsigned_abs()))
-            .collect();
+        let projected: HashMap<_, _> =
+            checkpoints.iter().map(|state| ((state.projection.as_str(), state.partition), state)).collect();
         let now = Instant::now();
-        let mut stalled: Option<(Partition, Duration)> = None;
+        let mut worst: Option<Standstill> = None;
         for projection in projections {
             let mut oldest = Duration::ZERO;
             for state in &states {
-                let checkpoint = projected.get(&(projection, i32::from(state.partition.0))).copied().unwrap_or(0);
-                if checkpoint > state.last_sequence {
-                    let partition = state.partition;
+                let partition = state.partition;
+                let known = projected.get(&(projection, i32::from(partition.0)));
+                let checkpoint = known.map_or(0, |known| known.stream_sequence);
+                let halt = known.and_then(|known| known.halt.clone());
+                if checkpoint > state.last_sequence && halt.is_none() {
                     return Err(format!("the log of partition {partition} ends before what was projected from it"));
                 }
-                let lag = self.lags.entry((projection.to_owned(), state.partition.0)).or_insert_with(|| Lag::new(now));
-                let measure = lag.observe(now, state.last_sequence, checkpoint);
-                let labels = PartitionLabels { projection: projection.to_owned(), partition: state.partition.to_string() };
-                self.metrics.lag_events.get_or_create(&labels).set(gauge(measure.events));
-                oldest = oldest.max(measure.age);
-                if measure.still > self.stalled_after && stalled.is_none_or(|(_, still)| still < measure.still) {
-                    stalled = Some((state.partition, measure.still));
+                let lag = self.lags.entry((projection.to_owned(), partition.0)).or_insert_with(|| Lag::new(now));
+                let Measure { events, age, still } = lag.observe(now, state.last_sequence, checkpoint);
+                let labels = PartitionLabels { projection: projection.to_owned(), partition: partition.to_string() };
+                self.metrics.lag_events.get_or_create(&labels).set(gauge(events));
+                oldest = oldest.max(age);
+                let standstill = Standstill { partition, still, events, halt };
+                if standstill.is_worth_telling(self.stalled_after) && worst.as_ref().is_none_or(|worst| worst.yields_to(&standstill)) {
+                    worst = Some(standstill);
                 }
             }
             let labels = ProjectionLabels { projection: projection.to_owned() };
             self.metrics.lag_seconds.get_or_create(&labels).set(oldest.as_secs_f64());
         }
-        Ok(stalled)
+        Ok(worst)
     }
 
     fn forget_none_yet(&mut self) {

@@ -117,8 +117,12 @@ async fn two_tenants_can_have_the_same_keys_in_every_table() {
     let mut superuser = app.stack.connect(TableOwner::Superuser).await;
     superuser
         .execute(
-            format!("insert into parked_event (tenant_id, stream_sequence, reason) values ('{}', 1, 'r')", owner.tenant.0)
-                .as_str(),
+            format!(
+                "insert into parked_event (tenant_id, stream_sequence, position, aggregate_id, reason)
+                 values ('{}', 1, 1, gen_random_uuid(), 'r')",
+                owner.tenant.0
+            )
+            .as_str(),
         )
         .await
         .unwrap();

@@ -246,7 +246,10 @@ impl<'a> Parts<'a> {
             log: self.log(Role::Projector).await?,
             database: pool(&self.context.connections.projector, false, None)?,
         };
-        let options = toolgate_projector::Options { batch_size: settings.projector_batch };
+        let options = toolgate_projector::Options {
+            batch_size: settings.projector_batch,
+            verify_events_per_second: settings.audit_verify_events_per_second,
+        };
         Ok(Projector::new(environment, options, registry))
     }
 

@@ -91,6 +91,7 @@ pub(super) fn values(settings: &Settings) -> Result<(), Error> {
     super::mcp::check(&settings.mcp)?;
     within("mcp_refresh_seconds", settings.mcp_refresh_seconds, 1..=86_400)?;
     within("projector_batch", settings.projector_batch, 1..=1_000)?;
+    within("audit_verify_events_per_second", settings.audit_verify_events_per_second, 0..=100_000)?;
     if let Some(bytes) = settings.log_max_bytes {
         within("log_max_bytes", bytes, 1024 * 1024..=i64::MAX as u64)?;
     }
