@@ -37,7 +37,7 @@ const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// How often free partitions are looked for and the owned ones compared with the log.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
 /// How often a halted partition is looked at again: it goes on by itself once it has been repaired.
-const LOOK_AT_HALTED: Duration = Duration::from_secs(30);
+const LOOK_AT_HALTED: Duration = Duration::from_secs(15);
 /// Tenants whose chain heads are remembered.
 const MAX_HEADS: usize = 50_000;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);

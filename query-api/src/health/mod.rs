@@ -148,7 +148,10 @@ impl Monitor {
                 None => "the database does not answer".to_owned(),
             },
         };
-        format!("the projection of partition {partition} has stood still for {} s, {events} events behind: {reason}", still.as_secs())
+        format!(
+            "the projection of partition {partition} has stood still for {} s, {events} events behind: {reason}",
+            still.as_secs()
+        )
     }
 
     /// Measures every projection, and tells the partition that is halted, or has stood still longest if one has for too long.
@@ -185,7 +188,9 @@ impl Monitor {
                 self.metrics.lag_events.get_or_create(&labels).set(gauge(events));
                 oldest = oldest.max(age);
                 let standstill = Standstill { partition, still, events, halt };
-                if standstill.is_worth_telling(self.stalled_after) && worst.as_ref().is_none_or(|worst| worst.yields_to(&standstill)) {
+                if standstill.is_worth_telling(self.stalled_after)
+                    && worst.as_ref().is_none_or(|worst| worst.yields_to(&standstill))
+                {
                     worst = Some(standstill);
                 }
             }

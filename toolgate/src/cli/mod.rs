@@ -18,6 +18,7 @@ mod command_api;
 mod knowledge;
 mod mcp;
 mod migrate;
+mod parked;
 mod policy;
 mod projector;
 mod query_api;
@@ -52,6 +53,7 @@ enum Command {
     Bench(bench::Bench),
     Knowledge(knowledge::Knowledge),
     Mcp(mcp::Mcp),
+    Parked(parked::Parked),
     Schema(schema::Schema),
     Policy(policy::PolicyCommand),
 }
@@ -87,6 +89,12 @@ enum Error {
     Definitions(#[from] toolgate_store::DefinitionsError),
     #[error("{0}")]
     Mcp(String),
+    #[error("cannot use the database: {0}")]
+    Database(#[from] sqlx::Error),
+    #[error("cannot read what workers set aside: {0}")]
+    Parked(String),
+    #[error("events that are still parked: {0}; `toolgate parked list` says why")]
+    StillParked(u64),
     #[error("cannot read the token: {0}")]
     Token(String),
     #[error("port {port} is in use by another process; choose another with --port")]
@@ -151,6 +159,7 @@ async fn dispatch(command: Command) -> Result<(), Error> {
         Command::Bench(bench) => bench.run().await,
         Command::Knowledge(knowledge) => knowledge.run().await,
         Command::Mcp(mcp) => mcp.run().await,
+        Command::Parked(parked) => parked.run().await,
         Command::Schema(schema) => schema.run(),
         Command::Policy(policy) => policy.run().await,
     }
@@ -256,6 +265,9 @@ mod tests {
             &["toolgate", "tenant"],
             &["toolgate", "tenant", "suspend"],
             &["toolgate", "tenant", "suspend", "--tenant", "nobody"],
+            &["toolgate", "parked"],
+            &["toolgate", "parked", "retry", "--position", "1"],
+            &["toolgate", "parked", "retry", "--tenant", "demo", "--position", "0"],
             &["toolgate", "mcp"],
             &["toolgate", "mcp", "accept"],
             &["toolgate", "mcp", "accept", "A"],

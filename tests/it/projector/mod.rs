@@ -1,11 +1,19 @@
 //! Who projects what, from where, and when not.
 
-use std::{collections::BTreeMap, time::Duration};
+mod call_order;
+mod damage;
+mod retry;
+mod standstill;
+mod trail;
+
+use std::{collections::BTreeMap, process::Output, time::Duration};
 
 use futures::{StreamExt, stream};
-use serde_json::Value;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
 use sqlx::Executor;
-use toolgate_events::{CallId, CallSubject, Envelope, Lane, Partition, ToolCallEvent};
+use tokio::process::Command;
+use toolgate_events::{CallId, CallSubject, Envelope, Lane, Partition, ToolCallEvent, ToolCallStarted, ToolCallSucceeded};
 use toolgate_store::{Clock, Expect, Log};
 
 use crate::app::{Child, Role, Stack, TableOwner, Tenant, TestApp, request, task, wait_until};
@@ -13,6 +21,82 @@ use crate::app::{Child, Role, Stack, TableOwner, Tenant, TestApp, request, task,
 /// A tenant of the given one of the four partitions.
 fn tenant_in(partition: u16) -> Tenant {
     std::iter::repeat_with(Tenant::new).find(|tenant| Partition::of(tenant.id(), 4).0 == partition).unwrap()
+}
+
+/// A call whose events a test appends one by one.
+#[derive(Clone, Debug)]
+struct Written {
+    subject: CallSubject,
+    /// Events so far, and where the last one is.
+    last: (u64, u64),
+}
+
+impl Written {
+    /// Its request is in the log.
+    async fn request(log: &Log, tenant: Tenant) -> Self {
+        let subject = CallSubject::new(4, tenant.id(), Lane::new("task").unwrap(), CallId(Clock::system().new_id()));
+        let mut call = Self { subject, last: (0, 0) };
+        call.append(log, ToolCallEvent::ToolCallRequested(request("f"))).await;
+        call
+    }
+
+    async fn append(&mut self, log: &Log, event: ToolCallEvent) {
+        let (count, at) = self.last;
+        let stamp = Clock::system().stamp("tester", None, None);
+        let Self { subject, .. } = self;
+        let envelope = Envelope::seal(&event, subject.tenant_id, subject.call_id, count + 1, stamp).unwrap();
+        self.last = (count + 1, log.append(subject, &envelope, Expect(at), None, Duration::from_secs(5)).await.unwrap());
+    }
+
+    async fn start(&mut self, log: &Log) {
+        let started = ToolCallStarted { tool: "task.create".to_owned(), attempt: 1, worker: "w".to_owned() };
+        self.append(log, ToolCallEvent::ToolCallStarted(started)).await;
+    }
+
+    async fn succeed(&mut self, log: &Log) {
+        let result = json!({"task_id": self.subject.call_id});
+        let succeeded = json!({"tool": "task.create", "attempt": 1, "worker": "w", "duration_ms": 1, "result": result,
+            "cached": false, "stale": false});
+        let succeeded: ToolCallSucceeded = serde_json::from_value(succeeded).unwrap();
+        self.append(log, ToolCallEvent::ToolCallSucceeded(succeeded)).await;
+    }
+
+    fn id(&self) -> CallId {
+        self.subject.call_id
+    }
+}
+
+/// The command line, with the logins that an operator has.
+async fn toolgate(stack: &Stack, arguments: &[&str]) -> Output {
+    toolgate_with(stack, arguments, &[]).await
+}
+
+async fn toolgate_with(stack: &Stack, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_toolgate"));
+    command
+        .args(arguments)
+        .env("NATS_URL", stack.connections.nats.expose_secret())
+        .env("DATABASE_URL_PROJECTOR", stack.connections.projector.expose_secret())
+        .env("TOOLGATE_PARTITIONS", "4")
+        .envs(variables.iter().copied());
+    command.output().await.unwrap()
+}
+
+/// The samples of a metric of a process, by their labels.
+async fn samples(url: &str, metric: &str) -> BTreeMap<String, f64> {
+    let text = reqwest::get(format!("{url}/metrics")).await.unwrap().text().await.unwrap();
+    let samples = text.lines().filter_map(|line| {
+        let (labels, value) = line.strip_prefix(metric)?.rsplit_once(' ')?;
+        (labels.is_empty() || labels.starts_with('{')).then(|| (labels.to_owned(), value.parse().unwrap()))
+    });
+    samples.collect()
+}
+
+/// Everything that tenants can read of calls and tasks, but for the trail, as text.
+async fn read_models(stack: &Stack) -> Vec<String> {
+    let mut superuser = stack.connect(TableOwner::Superuser).await;
+    let query = "select row_to_json(t)::text from tool_call t union all select row_to_json(t)::text from task t order by 1";
+    sqlx::query_scalar(query).fetch_all(&mut superuser).await.unwrap()
 }
 
 /// Appends requests of new calls, in every partition; a worker would find them, but there is none.
