@@ -68,11 +68,8 @@ async fn ensure_bucket(context: &Context, options: &LogOptions, bucket: &str) ->
     if context.get_object_store(bucket).await.is_ok() {
         return Ok(());
     }
-    let config = object_store::Config {
-        bucket: bucket.to_owned(),
-        num_replicas: options.replicas,
-        ..object_store::Config::default()
-    };
+    let config =
+        object_store::Config { bucket: bucket.to_owned(), num_replicas: options.replicas, ..object_store::Config::default() };
     let created = context.create_object_store(config).await;
     created.map(drop).map_err(|error| LogError::Bucket(error.to_string()))
 }

@@ -22,11 +22,14 @@ use crate::Error;
 /// Segments that are kept unpacked: who reads a page of one reads the next.
 const KEPT: usize = 4;
 
+/// The newest first.
+type Recent = VecDeque<(SegmentName, Arc<[Archived]>)>;
+
 /// The archived part of the tenants' trails.
 #[derive(Clone)]
 pub(crate) struct Segments {
     archive: Archive,
-    recent: Arc<Mutex<VecDeque<(SegmentName, Arc<[Archived]>)>>>,
+    recent: Arc<Mutex<Recent>>,
 }
 
 /// A row, and how many bytes its data has.
@@ -104,7 +107,7 @@ impl Segments {
         Ok(rows)
     }
 
-    fn recent(&self) -> std::sync::MutexGuard<'_, VecDeque<(SegmentName, Arc<[Archived]>)>> {
+    fn recent(&self) -> std::sync::MutexGuard<'_, Recent> {
         // The list stays consistent whatever panicked while holding it.
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -118,13 +118,7 @@ struct Export {
 }
 
 impl Export {
-    async fn begin(
-        history: History,
-        filter: AuditFilter,
-        after: u64,
-        standing: Standing,
-        place: Place,
-    ) -> Result<Self, Error> {
+    async fn begin(history: History, filter: AuditFilter, after: u64, standing: Standing, place: Place) -> Result<Self, Error> {
         let mut tx = TenantTx::begin(&history.pool, history.tenant).await?;
         let up_to = positions::newest(&mut tx).await?;
         tx.end().await?;
