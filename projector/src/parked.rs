@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 pub use crate::projections::{Entry, Kind, Retried};
 
 /// How often what is parked is counted.
-const COUNT_EVERY: Duration = Duration::from_secs(15);
+const COUNT_EVERY: Duration = Duration::from_secs(10);
 /// How long that may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -31,8 +31,9 @@ pub struct Which {
 /// Whatever the database says.
 pub async fn list(database: &PgPool, which: Which) -> Result<Vec<Entry>, sqlx::Error> {
     sqlx::query_as(
-        "select p.tenant_id, p.position, p.stream_sequence, p.aggregate_id, a.event_type, a.event_version, p.kind, p.reason, p.parked_at
-         from parked_event p join audit_event a on a.tenant_id = p.tenant_id and a.position = p.position
+        "select p.tenant_id, p.position, p.stream_sequence, p.aggregate_id,
+             coalesce(a.event_type, 'archived') as event_type, coalesce(a.event_version, 0) as event_version, p.kind, p.reason, p.parked_at
+         from parked_event p left join audit_event a on a.tenant_id = p.tenant_id and a.position = p.position
          where ($1::uuid is null or p.tenant_id = $1) and ($2::bigint is null or p.position = $2)
          order by p.tenant_id, p.position",
     )

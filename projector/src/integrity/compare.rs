@@ -34,7 +34,9 @@ pub struct Stored {
 /// # Errors
 /// [`Mismatch`]
 pub fn compare(message: &Received, partitions: u16, before: &Link, row: Option<&Stored>) -> Result<Option<Link>, Mismatch> {
-    let Some(tenant) = batch::tenant_of(message, partitions) else { return Ok(None) };
+    if batch::tenant_of(message, partitions).is_none() {
+        return Ok(None);
+    }
     let (stream_sequence, position) = (message.stream_sequence, before.position + 1);
     let Some(Stored { row, data }) = row else { return Err(Mismatch::NoRow { stream_sequence, position }) };
     if row.position != position || row.stream_sequence > stream_sequence {
@@ -50,13 +52,18 @@ pub fn compare(message: &Received, partitions: u16, before: &Link, row: Option<&
     if row.prev_hash != before.hash {
         return Err(Mismatch::Unlinked { stream_sequence, position });
     }
-    let head = Head { position: before.position, hash: before.hash.clone(), ..Head::genesis(tenant) };
-    let mut heads = HashMap::from([(tenant, head)]);
-    let again = batch::number(message, partitions, &mut heads);
-    if again.is_none_or(|again| again.row.hash != row.hash) {
-        return Err(Mismatch::Differs { stream_sequence, position });
+    match follow(message, partitions, before) {
+        Some(next) if next.hash == row.hash => Ok(Some(next)),
+        _ => Err(Mismatch::Differs { stream_sequence, position }),
     }
-    Ok(Some(Link { position, hash: row.hash.clone() }))
+}
+
+/// The link that the event makes of the one before it. `None` for what belongs to no tenant.
+pub fn follow(message: &Received, partitions: u16, before: &Link) -> Option<Link> {
+    let tenant = batch::tenant_of(message, partitions)?;
+    let head = Head { position: before.position, hash: before.hash.clone(), ..Head::genesis(tenant) };
+    let again = batch::number(message, partitions, &mut HashMap::from([(tenant, head)]))?;
+    Some(Link { position: again.row.position, hash: again.row.hash })
 }
 
 #[cfg(test)]

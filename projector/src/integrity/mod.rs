@@ -46,6 +46,8 @@ pub enum Mismatch {
     Unlinked { stream_sequence: u64, position: u64 },
     #[error("the audit row at position {position}, of event {stream_sequence}, is gone")]
     NoRow { stream_sequence: u64, position: u64 },
+    #[error("the log up to event {stream_sequence} differs from the archived audit rows up to position {position}")]
+    DiffersFromArchive { stream_sequence: u64, position: u64 },
     #[error("the audit row at position {position} says that it is of event {stream_sequence}, which is no event of its tenant")]
     Extra { stream_sequence: u64, position: u64 },
 }
@@ -66,6 +68,7 @@ impl Mismatch {
             | Self::RowChanged { stream_sequence, .. }
             | Self::Unlinked { stream_sequence, .. }
             | Self::NoRow { stream_sequence, .. }
+            | Self::DiffersFromArchive { stream_sequence, .. }
             | Self::Extra { stream_sequence, .. } => *stream_sequence,
         }
     }
@@ -77,6 +80,7 @@ impl Mismatch {
             | Self::RowChanged { position, .. }
             | Self::Unlinked { position, .. }
             | Self::NoRow { position, .. }
+            | Self::DiffersFromArchive { position, .. }
             | Self::Extra { position, .. } => Some(*position),
             _ => None,
         }

@@ -1,6 +1,6 @@
 //! The audit rows that the checks compare with, read here and nowhere else.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -81,6 +81,28 @@ pub async fn beyond(database: &PgPool, links: &HashMap<TenantId, Link>) -> Resul
     let lowest = rows.iter().map(place).min_by_key(|(_, sequence)| *sequence);
     let highest = rows.iter().map(place).max_by_key(|(_, sequence)| *sequence);
     Ok(lowest.zip(highest).map(|(lowest, highest)| [lowest, highest]))
+}
+
+/// What left the table for the archive: the position that each segment of a tenant ends with, and the hash there.
+pub type Archived = HashMap<TenantId, BTreeMap<u64, String>>;
+
+/// The segments of tenants. Asked before the rows: what leaves the table in between is missed, and found with another look.
+pub async fn archived(database: &PgPool, tenants: impl Iterator<Item = TenantId>) -> Result<Archived, sqlx::Error> {
+    let rows: Vec<(Uuid, i64, String)> =
+        sqlx::query_as("select tenant_id, last_position, hash from audit_segment where tenant_id = any($1)")
+            .bind(tenants.map(|tenant| tenant.0).collect::<Vec<_>>())
+            .fetch_all(database)
+            .await?;
+    let mut archived = Archived::new();
+    for (tenant, position, hash) in rows {
+        archived.entry(TenantId(tenant)).or_default().insert(position.unsigned_abs(), hash);
+    }
+    Ok(archived)
+}
+
+/// The last position that is in the archive, 0 for none.
+pub fn archived_upto(archived: &Archived, tenant: TenantId) -> u64 {
+    archived.get(&tenant).and_then(BTreeMap::last_key_value).map_or(0, |(position, _)| *position)
 }
 
 /// Every tenant of a partition that has rows. Asks the index from one tenant to the next and reads no row twice.

@@ -72,8 +72,9 @@ async fn stretch(log: &Log, database: &PgPool, partition: Partition, from: u64, 
     }
     // One more than there are events: the row before them, which is where the chain comes from.
     let wanted: Vec<_> = events.iter().map(|(tenant, events)| (*tenant, events.len() + 1)).collect();
+    let archived = rows::archived(database, events.keys().copied()).await?;
     let found = rows::newest(database, &wanted, upto).await?;
-    for (tenant, events) in events {
+    for (tenant, mut events) in events {
         let rows = found.get(&tenant).map(Vec::as_slice).unwrap_or_default();
         // The row before the first event, or the beginning; and where somebody put a row in between, what the first row says of itself.
         let older = rows.iter().take_while(|stored| stored.row.stream_sequence < events[0].stream_sequence).count();
@@ -85,6 +86,12 @@ async fn stretch(log: &Log, database: &PgPool, partition: Partition, from: u64, 
             }
             (None, _) => Link::genesis(tenant),
         };
+        // What left the table for the archive is the running check's.
+        if let Some(first) =
+            rows.first().filter(|first| older.is_empty() && first.row.position <= rows::archived_upto(&archived, tenant) + 1)
+        {
+            events.retain(|event| event.stream_sequence >= first.row.stream_sequence);
+        }
         let mut rows = rows.iter();
         for event in events {
             match compare(event, log.partitions(), &link, rows.next()) {

@@ -15,7 +15,7 @@ use toolgate_store::{Log, Received};
 
 use super::{
     Checked, Mismatch, Unchecked,
-    compare::{Link, compare},
+    compare::{Link, Stored, compare, follow},
     read, rows,
 };
 use crate::{batch, metrics::Metrics};
@@ -152,7 +152,11 @@ impl Walk {
         for tenant in tenants.iter().flatten() {
             *counts.entry(*tenant).or_default() += 1;
         }
-        let position = |tenant| place.links.get(tenant).map_or(0, |link: &Link| link.position);
+        let archived = rows::archived(&self.database, counts.keys().copied()).await?;
+        let position = |tenant: &TenantId| {
+            let known = place.links.get(tenant).map_or(0, |link: &Link| link.position);
+            known.max(rows::archived_upto(&archived, *tenant))
+        };
         let wanted: Vec<_> = counts.iter().map(|(tenant, count)| (*tenant, position(tenant), *count)).collect();
         let found = rows::after(&self.database, &wanted).await?;
         let mut rows: HashMap<_, _> = found.iter().map(|(tenant, rows)| (*tenant, rows.iter())).collect();
@@ -161,14 +165,15 @@ impl Walk {
                 place.stream_sequence = message.stream_sequence;
                 continue;
             };
-            let genesis = || Link::genesis(tenant);
-            let before = place.links.entry(tenant).or_insert_with(genesis);
-            match agree(message, partitions, before, rows.get_mut(&tenant).and_then(Iterator::next)) {
+            let before = place.links.entry(tenant).or_insert_with(|| Link::genesis(tenant));
+            let next = if before.position < rows::archived_upto(&archived, tenant) {
+                agree_with_archive(message, partitions, before, archived.get(&tenant))
+            } else {
+                agree(message, partitions, before, rows.get_mut(&tenant).and_then(Iterator::next))
+            };
+            match next {
                 Ok(next) => *before = next,
-                Err(mismatch) => {
-                    // As it was before the slice, for another look.
-                    return Ok(Err(mismatch));
-                }
+                Err(mismatch) => return Ok(Err(mismatch)),
             }
             place.stream_sequence = message.stream_sequence;
         }
@@ -199,8 +204,24 @@ impl Walk {
 }
 
 /// [`compare`] for a message that has a tenant.
-fn agree(message: &Received, partitions: u16, before: &Link, row: Option<&super::compare::Stored>) -> Result<Link, Mismatch> {
+fn agree(message: &Received, partitions: u16, before: &Link, row: Option<&Stored>) -> Result<Link, Mismatch> {
     Ok(compare(message, partitions, before, row)?.unwrap_or_else(|| before.clone()))
+}
+
+/// The same where the row is in the archive. The chain that follows from the log alone must come out at the hashes that the segments
+/// end with; what is in them is another check's.
+fn agree_with_archive(
+    message: &Received,
+    partitions: u16,
+    before: &Link,
+    segments: Option<&BTreeMap<u64, String>>,
+) -> Result<Link, Mismatch> {
+    let Some(next) = follow(message, partitions, before) else { return Ok(before.clone()) };
+    let ends = segments.and_then(|segments| segments.get(&next.position));
+    if ends.is_some_and(|hash| *hash != next.hash) {
+        return Err(Mismatch::DiffersFromArchive { stream_sequence: message.stream_sequence, position: next.position });
+    }
+    Ok(next)
 }
 
 fn unavailable(error: toolgate_store::LogError) -> toolgate_store::LoadError {

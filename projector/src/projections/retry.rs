@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
-use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
-use toolgate_events::{TenantId, audit::AuditRow};
+use sqlx::{FromRow, PgConnection, PgPool};
 use toolgate_store::crash;
 use uuid::Uuid;
 
@@ -15,6 +13,7 @@ use super::{
     tool_call,
 };
 use crate::{
+    audit_row::{COLUMNS, TrailRow},
     batch::{self, Numbered},
     ownership,
 };
@@ -60,7 +59,12 @@ pub async fn retry(database: &PgPool, call: Call) -> Result<Retried, sqlx::Error
     // As long as the first of them cannot be projected, nothing else can. An older release than the one that projected the others
     // changes nothing either.
     let first = events.iter().find(|event| is_due(event));
-    if first.is_none_or(|event| event.event.is_err()) || events.iter().any(|event| event.event.is_err() && !is_due(event)) {
+    let is_whole = events.first().is_some_and(|event| event.row.aggregate_sequence <= 1);
+    // Rows that have left the table are missing: then `toolgate replay` is the way.
+    if !is_whole
+        || first.is_none_or(|event| event.event.is_err())
+        || events.iter().any(|event| event.event.is_err() && !is_due(event))
+    {
         return Ok(Retried { projected: 0, still_parked: parked.len() as u64 });
     }
     let mut reasons = Reasons::of(&events);
@@ -133,39 +137,12 @@ async fn parked_of(
 
 /// Every event of a call as this release understands it, from its audit rows: the one place where stored events become events again.
 async fn events_of(transaction: &mut PgConnection, (tenant, aggregate): Call) -> Result<Vec<Numbered>, sqlx::Error> {
-    let rows = sqlx::query(
-        "select position, stream_sequence, event_id, event_type, event_version, aggregate_type, aggregate_id, aggregate_sequence,
-             actor, occurred_at, correlation_id, causation_id, data, traceparent, prev_hash, hash
-         from audit_event where tenant_id = $1 and aggregate_id = $2 order by position",
-    )
-    .bind(tenant.0)
-    .bind(aggregate)
-    .fetch_all(transaction)
-    .await?;
-    rows.iter().map(|row| stored(tenant, row)).collect()
-}
-
-fn stored(tenant_id: TenantId, row: &PgRow) -> Result<Numbered, sqlx::Error> {
-    let number = |name: &str| row.try_get::<i64, _>(name).map(i64::unsigned_abs);
-    let data: sqlx::types::Json<Value> = row.try_get("data")?;
-    let audit = AuditRow {
-        position: number("position")?,
-        stream_sequence: number("stream_sequence")?,
-        event_id: row.try_get("event_id")?,
-        event_type: row.try_get("event_type")?,
-        event_version: row.try_get::<i32, _>("event_version")?.unsigned_abs(),
-        aggregate_type: row.try_get("aggregate_type")?,
-        aggregate_id: row.try_get("aggregate_id")?,
-        aggregate_sequence: number("aggregate_sequence")?,
-        actor: row.try_get("actor")?,
-        occurred_at: row.try_get("occurred_at")?,
-        correlation_id: row.try_get("correlation_id")?,
-        causation_id: row.try_get("causation_id")?,
-        data: data.0,
-        prev_hash: row.try_get("prev_hash")?,
-        hash: row.try_get("hash")?,
+    let select = format!("select {COLUMNS} from audit_event where tenant_id = $1 and aggregate_id = $2 order by position");
+    let rows: Vec<TrailRow> = sqlx::query_as(&select).bind(tenant.0).bind(aggregate).fetch_all(transaction).await?;
+    let stored = |TrailRow(row): TrailRow| {
+        let event = batch::understand(&row.event_type, row.event_version, &row.data);
+        // No audit row is made of it again, so neither its text nor its trace is needed.
+        Numbered { tenant_id: tenant, row, data: String::new(), traceparent: None, may_wait: false, event }
     };
-    let event = batch::understand(&audit.event_type, audit.event_version, &audit.data);
-    // No row is written of it again, so its text is not needed.
-    Ok(Numbered { tenant_id, row: audit, data: String::new(), traceparent: row.try_get("traceparent")?, may_wait: false, event })
+    Ok(rows.into_iter().map(stored).collect())
 }

@@ -1,5 +1,6 @@
 //! What follows from a call's events follows in their order, or waits.
 
+use futures::future::join_all;
 use serde_json::json;
 use toolgate_events::Envelope;
 
@@ -40,7 +41,7 @@ async fn write(stack: &Stack) -> (Written, Written) {
 /// Positions: 1 request, 2 strange, 3 other's request, 4 start, 5 other's start, 6 outcome, 7 other's outcome.
 #[tokio::test]
 async fn later_events_of_a_call_wait_for_the_one_that_is_parked_whatever_the_batch() {
-    for batch in ["1", "2", "3", "1000"] {
+    join_all(["1", "2", "3", "1000"].map(async |batch| {
         let stack = Stack::new().await;
         let (call, other) = write(&stack).await;
         let projector = Child::start(&stack, Role::Projector, &[("TOOLGATE_PROJECTOR_BATCH", batch)]).await;
@@ -60,7 +61,8 @@ async fn later_events_of_a_call_wait_for_the_one_that_is_parked_whatever_the_bat
             counted.get("{kind=\"waiting\"}") == Some(&2.0) && counted.get("{kind=\"not_understood\"}") == Some(&1.0)
         })
         .await;
-    }
+    }))
+    .await;
 }
 
 #[tokio::test]

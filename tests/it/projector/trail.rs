@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::Executor;
+use chrono::TimeDelta;
+use futures::future::join_all;
+use secrecy::ExposeSecret;
+use sqlx::{Executor, PgPool};
+use toolgate_projector::Archiver;
+use toolgate_store::{Archive, Clock};
 
 use super::{Written, append, projected, samples, tenant_in};
 use crate::app::{Child, Role, Stack, TableOwner, Tenant, eventually, wait_until};
@@ -69,7 +74,7 @@ async fn a_row_that_was_changed_dropped_moved_or_made_up_is_found_and_named() {
             3.0,
         ),
     ];
-    for (statement, named, agrees_to) in cases {
+    join_all(cases.map(async |(statement, named, agrees_to)| {
         let (stack, tenant, projector) = begin(3).await;
         tamper(&stack, statement).await;
         let reason = until_halted(&stack, 3).await;
@@ -90,7 +95,8 @@ async fn a_row_that_was_changed_dropped_moved_or_made_up_is_found_and_named() {
         Written::request(&log, tenant_in(2)).await;
         wait_until("another partition is projected", async || projected(&stack).await == before + 1).await;
         assert_eq!(samples(&projector.url(), "projection_halted").await.values().sum::<f64>(), 1.0);
-    }
+    }))
+    .await;
 }
 
 #[tokio::test]
@@ -161,4 +167,33 @@ async fn damage_that_lies_far_back_still_halts_after_a_restart() {
     let _projector = Child::start(&stack, Role::Projector, &off).await;
     wait_until("it goes on", async || projected(&stack).await == 1_004).await;
     assert_eq!(stack.count(halted).await, 0);
+}
+
+#[tokio::test]
+async fn rows_that_left_the_table_for_the_archive_still_bind_the_log() {
+    let (stack, tenant, mut projector) = begin(2).await;
+    let log = stack.log().await;
+    for _ in 0..7 {
+        Written::request(&log, tenant).await;
+    }
+    wait_until("all is projected", async || projected(&stack).await == 10).await;
+    let archiver = Archiver {
+        archive: Archive::open(&log).await.unwrap(),
+        rows: PgPool::connect(stack.connections.projector.expose_secret()).await.unwrap(),
+        owner: PgPool::connect(stack.connections.owner.expose_secret()).await.unwrap(),
+        segment_rows: 4,
+    };
+    let archived = archiver.archive(tenant.id(), Clock::system().now() + TimeDelta::days(1)).await.unwrap();
+    assert_eq!((archived.segments, archived.rows), (3, 9));
+    let sample = "{partition=\"2\"}".to_owned();
+    wait_until("it agrees across the border", async || verified(&projector).await.get(&sample) == Some(&10.0)).await;
+    // At the start as well, where less is in the table than is looked at.
+    projector.kill().await;
+    let projector = Child::start(&stack, Role::Projector, &FAST).await;
+    wait_until("a new one agrees", async || verified(&projector).await.get(&sample) == Some(&10.0)).await;
+    assert_eq!(halted_reason(&stack, 2).await, None);
+
+    tamper(&stack, "update audit_segment set hash = prev_hash where last_position = 8").await;
+    let reason = until_halted(&stack, 2).await;
+    assert_eq!(reason, "the log up to event 8 differs from the archived audit rows up to position 8");
 }
