@@ -11,12 +11,14 @@ mod metrics;
 mod ownership;
 pub mod parked;
 mod projections;
+mod recover;
 mod runner;
 
 use sqlx::PgPool;
 use toolgate_store::Log;
 
 pub use archiver::{ArchiveError, Archived, Archiver};
+pub use recover::{RecoverError, Recovery};
 pub use runner::Projector;
 
 /// The name under which checkpoints are kept.

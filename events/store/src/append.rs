@@ -152,7 +152,7 @@ pub(crate) fn classify(error: &PublishError) -> Verdict {
 }
 
 /// CloudEvents 1.0 attributes in binary mode, so that a consumer can route without reading the body.
-fn headers(envelope: &Envelope, reply_to: Option<&ReplyTo>) -> HeaderMap {
+pub(crate) fn headers(envelope: &Envelope, reply_to: Option<&ReplyTo>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("ce-specversion", "1.0");
     headers.insert("ce-id", envelope.event_id.to_string());

@@ -22,6 +22,7 @@ mod log;
 mod park;
 mod projections;
 mod quota;
+mod restore;
 mod revocations;
 mod set_up;
 
@@ -43,4 +44,5 @@ pub use log::{Log, LogError, LogOptions, PartitionState};
 pub use park::Parked;
 pub use projections::{Announcements, Following};
 pub use quota::{CounterError, CounterName, Counters};
+pub use restore::{Lost, LostContent, RestoreError};
 pub use revocations::{Revocation, RevocationError, RevocationLog, TenantEntry};

@@ -13,6 +13,7 @@ use toolgate_events::Partition;
 use toolgate_store::{LoadError, Log, PartitionState, Received};
 
 pub use self::{
+    rows::tenants,
     tail::{around, last, tail},
     walk::{Finding, Owned, Walk},
 };

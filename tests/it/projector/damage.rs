@@ -2,10 +2,17 @@
 
 use std::{fs, path::PathBuf};
 
+use chrono::TimeDelta;
+use secrecy::ExposeSecret;
+use sqlx::PgPool;
 use toolgate::services::Services;
+use toolgate_events::Partition;
+use toolgate_projector::Archiver;
+use toolgate_store::{Archive, Clock, Log, Received};
+use uuid::Uuid;
 
-use super::{Written, projected, samples, tenant_in};
-use crate::app::{Child, Role, Stack, TableOwner, eventually, wait_until};
+use super::{Written, projected, samples, tenant_in, toolgate};
+use crate::app::{Child, Role, Stack, TableOwner, eventually, publish_raw, wait_until};
 
 /// The newest file with messages of a partition.
 fn block(services: &Services, partition: u16) -> PathBuf {
@@ -137,4 +144,101 @@ async fn a_byte_that_flips_under_a_running_server_is_found_by_the_running_check(
     let reason = halted_reason(&stack, 1).await;
     assert!(reason.contains("event 10"), "{reason}");
     assert_eq!(agreed().await, Some(9.0), "what agrees ends before it");
+}
+
+async fn restore(stack: &Stack) -> (bool, String) {
+    let output = toolgate(stack, &["log", "restore", "--partition", "1"]).await;
+    (output.status.success(), String::from_utf8(output.stderr).unwrap())
+}
+
+const FAST: [(&str, &str); 1] = [("TOOLGATE_AUDIT_VERIFY_EVENTS_PER_SECOND", "100000")];
+
+async fn until_verified(projector: &Child, upto: f64) {
+    wait_until("all of it agrees", async || {
+        let verified = samples(&projector.url(), "audit_chain_verified_position").await;
+        verified.get("{partition=\"1\"}") == Some(&upto)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_cut_off_is_put_back_from_the_trail_and_the_partition_goes_on_by_itself() {
+    let (stack, _services, mut projector, _) = damaged(false, |bytes| bytes.truncate(bytes.len() / 2)).await;
+    let (restored, said) = restore(&stack).await;
+    assert!(restored && said.contains("events put back"), "{said}");
+    let log = stack.log().await;
+    Written::request(&log, tenant_in(1)).await;
+    wait_until("it goes on", async || projected(&stack).await == 21).await;
+    assert_eq!(stack.count("select count(*) from projection_checkpoint where halted_reason is not null").await, 0);
+    let (again, said) = restore(&stack).await;
+    assert!(again && said.contains("holds everything"), "{said}");
+    projector.kill().await;
+    until_verified(&Child::start(&stack, Role::Projector, &FAST).await, 21.0).await;
+}
+
+#[tokio::test]
+async fn nothing_is_put_back_behind_an_event_that_took_the_place_of_a_lost_one() {
+    let (stack, _services, _projector, _) = damaged(false, |bytes| bytes.truncate(bytes.len() / 2)).await;
+    Written::request(&stack.log().await, tenant_in(1)).await;
+    let (restored, said) = restore(&stack).await;
+    assert!(!restored && said.contains("is not the one that was projected"), "{said}");
+}
+
+/// Some of the rows are in the archive, one event was never readable, and one message belonged to nobody.
+#[tokio::test]
+async fn a_stream_that_is_gone_is_made_again_whole_with_every_event_in_its_place() {
+    let stack = Stack::new().await;
+    let nats = &stack.connections.nats;
+    let log = stack.log().await;
+    let tenant = tenant_in(1);
+    let mut call = Written::request(&log, tenant).await;
+    call.start(&log).await;
+    publish_raw(nats, "ev.01.nobody.task.x", b"{}").await;
+    publish_raw(nats, &call.subject.to_string().replace(&call.id().to_string(), &Uuid::from_u128(5).to_string()), b"\xff").await;
+    call.last.1 = 2;
+    call.succeed(&log).await;
+    for _ in 0..5 {
+        Written::request(&log, tenant).await;
+    }
+    let mut projector = Child::start(&stack, Role::Projector, &FAST).await;
+    until_verified(&projector, 10.0).await;
+    projector.kill().await;
+    let archiver = Archiver {
+        archive: Archive::open(&log).await.unwrap(),
+        rows: PgPool::connect(stack.connections.projector.expose_secret()).await.unwrap(),
+        owner: PgPool::connect(stack.connections.owner.expose_secret()).await.unwrap(),
+        segment_rows: 2,
+    };
+    assert_eq!(archiver.archive(tenant.id(), Clock::system().now() + TimeDelta::days(1)).await.unwrap().rows, 8);
+    let before = messages(&log).await;
+
+    publish_raw(nats, "$JS.API.STREAM.DELETE.EVENTS_01", b"").await;
+    let log = eventually("the stream is gone and made again", async || {
+        let log = stack.log().await;
+        (log.partition_state(Partition(1)).await.unwrap().last_sequence == 0).then_some(log)
+    })
+    .await;
+    let (restored, said) = restore(&stack).await;
+    assert!(restored && said.contains("10 of 10 events put back"), "{said}");
+    let after = messages(&log).await;
+    for (before, after) in before.into_iter().zip(after) {
+        assert_eq!(before.stream_sequence, after.stream_sequence);
+        match before.stream_sequence {
+            3 => assert_eq!(after.subject, "ev.01.lost.3", "it belonged to nobody"),
+            // Its lane is known to nobody.
+            4 => assert_eq!(before.payload, after.payload),
+            _ => assert_eq!((&before.subject, &before.payload), (&after.subject, &after.payload)),
+        }
+    }
+    let projector = Child::start(&stack, Role::Projector, &FAST).await;
+    until_verified(&projector, 10.0).await;
+    assert_eq!(stack.count("select count(*) from projection_checkpoint where halted_reason is not null").await, 0);
+}
+
+async fn messages(log: &Log) -> Vec<Received> {
+    let mut messages = Vec::new();
+    for sequence in 1..=10 {
+        messages.push(log.message_at(Partition(1), sequence).await.unwrap().unwrap());
+    }
+    messages
 }

@@ -17,6 +17,7 @@ mod audit;
 mod bench;
 mod command_api;
 mod knowledge;
+mod log;
 mod mcp;
 mod migrate;
 mod parked;
@@ -56,6 +57,7 @@ enum Command {
     Knowledge(knowledge::Knowledge),
     Mcp(mcp::Mcp),
     Parked(parked::Parked),
+    Log(log::Log),
     Schema(schema::Schema),
     Policy(policy::PolicyCommand),
 }
@@ -93,6 +95,12 @@ enum Error {
     Mcp(String),
     #[error("cannot use the database: {0}")]
     Database(#[from] sqlx::Error),
+    #[error(transparent)]
+    Recover(#[from] toolgate_projector::RecoverError),
+    #[error(transparent)]
+    Restore(#[from] toolgate_store::RestoreError),
+    #[error("the log has {partitions} partitions, so there is no partition {partition}")]
+    NoSuchPartition { partition: u16, partitions: u16 },
     #[error("cannot read what workers set aside: {0}")]
     Parked(String),
     #[error("events that are still parked: {0}; `toolgate parked list` says why")]
@@ -165,6 +173,7 @@ async fn dispatch(command: Command) -> Result<(), Error> {
         Command::Knowledge(knowledge) => knowledge.run().await,
         Command::Mcp(mcp) => mcp.run().await,
         Command::Parked(parked) => parked.run().await,
+        Command::Log(log) => log.run().await,
         Command::Schema(schema) => schema.run(),
         Command::Policy(policy) => policy.run().await,
     }
@@ -270,6 +279,9 @@ mod tests {
             &["toolgate", "tenant"],
             &["toolgate", "tenant", "suspend"],
             &["toolgate", "tenant", "suspend", "--tenant", "nobody"],
+            &["toolgate", "log"],
+            &["toolgate", "log", "restore"],
+            &["toolgate", "log", "restore", "--partition", "x"],
             &["toolgate", "parked"],
             &["toolgate", "parked", "retry", "--position", "1"],
             &["toolgate", "parked", "retry", "--tenant", "demo", "--position", "0"],
