@@ -8,11 +8,12 @@ use std::{
 use tokio::sync::broadcast;
 use toolgate_events::TenantId;
 use toolgate_security::{ReadPool, TenantTx};
-use toolgate_store::Announcements;
+use toolgate_store::{Announcements, Keyring};
 
 use super::cloud_event::Rendered;
 use crate::{
     Error,
+    opening::open_row,
     queries::{
         audit::{self, AuditFilter, Stretch},
         positions,
@@ -32,13 +33,14 @@ type Senders = Arc<Mutex<HashMap<TenantId, broadcast::Sender<Arc<Rendered>>>>>;
 #[derive(Clone)]
 pub(crate) struct Feeds {
     pool: ReadPool,
+    keys: Keyring,
     announcements: Announcements,
     senders: Senders,
 }
 
 impl Feeds {
-    pub(crate) fn new(pool: ReadPool, announcements: Announcements) -> Self {
-        Self { pool, announcements, senders: Senders::default() }
+    pub(crate) fn new(pool: ReadPool, keys: Keyring, announcements: Announcements) -> Self {
+        Self { pool, keys, announcements, senders: Senders::default() }
     }
 
     /// The tenant's events from now on: everything that is not in the database when this returns will come.
@@ -93,7 +95,7 @@ impl Feeds {
     }
 
     async fn read(&self, tenant: TenantId, after: u64) -> Result<(Vec<Rendered>, bool), Error> {
-        read(&self.pool, tenant, &AuditFilter::default(), None, Stretch::after(after), PAGE).await
+        read(&self.pool, &self.keys, tenant, &AuditFilter::default(), None, Stretch::after(after), PAGE).await
     }
 
     fn senders(&self) -> std::sync::MutexGuard<'_, HashMap<TenantId, broadcast::Sender<Arc<Rendered>>>> {
@@ -110,9 +112,10 @@ pub(super) async fn newest(pool: &ReadPool, tenant: TenantId) -> Result<u64, Err
     Ok(newest)
 }
 
-/// One page of events, and whether more follow.
+/// One page of events with their content, and whether more follow.
 pub(super) async fn read(
     pool: &ReadPool,
+    keys: &Keyring,
     tenant: TenantId,
     filter: &AuditFilter,
     session_id: Option<&str>,
@@ -120,8 +123,11 @@ pub(super) async fn read(
     limit: usize,
 ) -> Result<(Vec<Rendered>, bool), Error> {
     let mut tx = TenantTx::begin(pool, tenant).await?;
-    let (rows, has_more) = audit::streamed_page(&mut tx, filter, session_id, stretch, limit).await?;
+    let (mut rows, has_more) = audit::streamed_page(&mut tx, filter, session_id, stretch, limit).await?;
     tx.end().await?;
+    for row in &mut rows {
+        open_row(keys, tenant, &mut row.audit).await?;
+    }
     let rendered = rows.into_iter().map(|row| Rendered::new(tenant.0, row)).collect::<Result<_, _>>();
     let rendered = rendered.map_err(|error| sqlx::Error::Decode(error.into()))?;
     Ok((rendered, has_more))
