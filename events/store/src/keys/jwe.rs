@@ -164,6 +164,34 @@ mod tests {
         }
     }
 
+    /// Sealed by another program, with the key of sevens: see `events/golden/`.
+    #[test]
+    fn what_was_once_sealed_opens_for_ever() {
+        for (text, member, expected) in [
+            (
+                include_str!("../../../golden/tool_call_requested.v3.json"),
+                Member::Arguments,
+                "{\"labels\":[\"audit\",\"größe\"],\"title\":\"Review the report\"}",
+            ),
+            (include_str!("../../../golden/tool_call_failed.v2.json"), Member::ErrorDetail, "\"no answer within 5000 ms\""),
+            (
+                include_str!("../../../golden/tool_call_succeeded.v3.json"),
+                Member::Result,
+                "{\"base64\":false,\"body\":\"größe\",\"headers\":{\"content-type\":\"text/plain\"},\"status\":200,\"truncated\":false}",
+            ),
+        ] {
+            let envelope: toolgate_events::Envelope = serde_json::from_str(text).unwrap();
+            let place = Place::Member { call: envelope.aggregate_id, event: Some(envelope.event_id), member };
+            let Some(toolgate_events::sealing::Sealed::Jwe(jwe)) =
+                envelope.data.pointer(member.pointer()).and_then(toolgate_events::sealing::Sealed::parse)
+            else {
+                panic!("not sealed")
+            };
+            let opened = open(&key(&[7; KEY_LENGTH]).unwrap(), &place, jwe).unwrap();
+            assert_eq!(String::from_utf8(opened).unwrap(), expected);
+        }
+    }
+
     #[test]
     fn a_nonce_is_never_the_same() {
         let own = key(&[7; KEY_LENGTH]).unwrap();
