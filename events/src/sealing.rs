@@ -115,7 +115,9 @@ mod tests {
     fn what_is_sealed_has_one_member_and_nothing_else_is_taken_for_it() {
         assert_eq!(Sealed::parse(&json!({"jwe": "a..b.c.d"})), Some(Sealed::Jwe("a..b.c.d")));
         assert_eq!(Sealed::parse(&json!({"erased": true})), Some(Sealed::Erased));
-        for other in [json!({}), json!({"jwe": "x", "y": 1}), json!({"jwe": 1}), json!({"erased": false}), json!("x"), json!(null)] {
+        for other in
+            [json!({}), json!({"jwe": "x", "y": 1}), json!({"jwe": 1}), json!({"erased": false}), json!("x"), json!(null)]
+        {
             assert_eq!(Sealed::parse(&other), None, "{other}");
         }
     }

@@ -187,7 +187,8 @@ mod tests {
     #[test]
     fn positions_are_gapless_per_tenant_and_chained() {
         let mut heads = HashMap::new();
-        let rows: Vec<_> = (1..=4).map(|n| number(&message(n, u128::from(n % 2), b"not json"), None, 1, &mut heads).unwrap()).collect();
+        let rows: Vec<_> =
+            (1..=4).map(|n| number(&message(n, u128::from(n % 2), b"not json"), None, 1, &mut heads).unwrap()).collect();
         for (tenant, indexes) in [(1, [0, 2]), (0, [1, 3])] {
             let tenant = TenantId(Uuid::from_u128(tenant));
             let genesis = audit::genesis_hash(tenant);

@@ -271,7 +271,11 @@ impl Projector {
         let begin = "begin; set local synchronous_commit = off";
         let mut transaction = self.environment.database.begin_with(begin).await?;
         checkpoint::advance(&mut transaction, moves).await?;
-        let parked = if events.is_empty() { 0 } else { projections::project(&mut transaction, events, self.environment.log.keys()).await? };
+        let parked = if events.is_empty() {
+            0
+        } else {
+            projections::project(&mut transaction, events, self.environment.log.keys()).await?
+        };
         crash::point("projector.written");
         transaction.commit().await?;
         Ok(parked)

@@ -56,7 +56,9 @@ impl From<Error> for Problem {
                 tracing::error!(error = %error, "content could not be opened");
                 Self::internal()
             }
-            Error::Log(_) | Error::Load(_) | Error::Keys(_) | Error::Artifact(ArtifactError::Unavailable(_)) => unavailable(&error),
+            Error::Log(_) | Error::Load(_) | Error::Keys(_) | Error::Artifact(ArtifactError::Unavailable(_)) => {
+                unavailable(&error)
+            }
             Error::Database(_) | Error::Artifact(ArtifactError::NotFound) => {
                 tracing::error!(error = %error, "a read model could not be read");
                 Self::internal()

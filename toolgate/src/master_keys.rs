@@ -39,7 +39,9 @@ pub fn file_of(data_dir: &Path) -> PathBuf {
 fn read(path: PathBuf) -> Result<MasterKeys, LogError> {
     let failed = |reason: String| LogError::MasterKeys { path: path.clone(), reason };
     let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => failed("there is no such file; set TOOLGATE_MASTER_KEY_FILE, see docs/audit/erasure.md".to_owned()),
+        io::ErrorKind::NotFound => {
+            failed("there is no such file; set TOOLGATE_MASTER_KEY_FILE, see docs/audit/erasure.md".to_owned())
+        }
         _ => failed(error.to_string()),
     })?;
     MasterKeys::parse(&text).map_err(failed)

@@ -100,7 +100,9 @@ impl From<Error> for Problem {
 /// Without keys nothing is accepted, and nothing is told that was sealed.
 fn keys(error: &KeyError) -> Problem {
     match error {
-        KeyError::Erased => Problem::new(ProblemKind::Conflict, "what this is about has been erased, and nothing is recorded of it any more"),
+        KeyError::Erased => {
+            Problem::new(ProblemKind::Conflict, "what this is about has been erased, and nothing is recorded of it any more")
+        }
         KeyError::Broken(_) => internal(error),
         _ => {
             tracing::error!(error = %error, "content can neither be sealed nor opened");

@@ -98,7 +98,9 @@ async fn append(
             call.evolve(event);
             Ok(Accepted { state: CallState { call, requested_at, finished_at: None }, replayed: false, position: None })
         }
-        Err(AppendError::Conflict) => Ok(existing(state, subject, request, plain_fingerprint).await?.ok_or(AppendError::Conflict)?),
+        Err(AppendError::Conflict) => {
+            Ok(existing(state, subject, request, plain_fingerprint).await?.ok_or(AppendError::Conflict)?)
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -156,7 +156,8 @@ async fn accept(
         None => CallId(state.clock.new_id()),
     };
     let scope = Scope::tenant();
-    let request_fingerprint = state.log.keys().fingerprint(principal.tenant_id, &scope, &fingerprinted).await.map_err(Error::from)?;
+    let request_fingerprint =
+        state.log.keys().fingerprint(principal.tenant_id, &scope, &fingerprinted).await.map_err(Error::from)?;
     let request = Box::new(ToolCallRequested {
         tool,
         lane: contract.lane.clone(),

@@ -63,7 +63,11 @@ impl Stage {
         let issuer = DevIssuer::load_or_create(&directory)?;
         let clock = Clock::system();
         master_keys::create_if_missing(&directory)?;
-        let log = Log::open(connections.nats.expose_secret(), &LogOptions { master_keys: Some(master_keys::of_data_dir(&directory)?), ..LogOptions::default() }).await?;
+        let log = Log::open(
+            connections.nats.expose_secret(),
+            &LogOptions { master_keys: Some(master_keys::of_data_dir(&directory)?), ..LogOptions::default() },
+        )
+        .await?;
         let pool = PgPoolOptions::new().max_connections(1).connect_lazy(connections.reader.expose_secret())?;
         let tenants = tenants::mint(&issuer, tenants, clock)?;
         Ok(Self { directory, log, read: ReadPool::new(pool), clock, tenants, services, peaks: HashMap::new() })

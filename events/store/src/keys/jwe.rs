@@ -63,7 +63,8 @@ impl Header {
 
 /// A key for [`seal`] and [`open`].
 pub fn key(bytes: &[u8]) -> Result<LessSafeKey, KeyError> {
-    let key = UnboundKey::new(&AES_256_GCM, bytes).map_err(|_| KeyError::Broken("a key has another length than 32 bytes".to_owned()))?;
+    let key = UnboundKey::new(&AES_256_GCM, bytes)
+        .map_err(|_| KeyError::Broken("a key has another length than 32 bytes".to_owned()))?;
     Ok(LessSafeKey::new(key))
 }
 

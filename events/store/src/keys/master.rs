@@ -133,6 +133,9 @@ mod tests {
             let reason = MasterKeys::parse(text).unwrap_err();
             assert!(!reason.contains(&k) && !reason.contains(&short), "{reason}");
         }
-        assert_eq!(MasterKeys::parse(&format!(r#"{{"keys": [{{"kty": "oct", "kid": "a", "k": "{k}"}}]}}"#)).unwrap().first(), "a");
+        assert_eq!(
+            MasterKeys::parse(&format!(r#"{{"keys": [{{"kty": "oct", "kid": "a", "k": "{k}"}}]}}"#)).unwrap().first(),
+            "a"
+        );
     }
 }

@@ -29,7 +29,9 @@ pub enum KeyError {
     UnknownMasterKey(String),
     #[error("the master key file holds another key under the name {0:?} than the key store is wrapped under")]
     WrongMasterKey(String),
-    #[error("the key store is lost: the log was sealed, and there are no keys beside it; bring the stream KEYS back from its backup")]
+    #[error(
+        "the key store is lost: the log was sealed, and there are no keys beside it; bring the stream KEYS back from its backup"
+    )]
     Lost,
     #[error("the key store did not answer: {0}")]
     Unavailable(String),

@@ -216,7 +216,12 @@ impl Ring {
         .await
     }
 
-    async fn known(self: &Arc<Self>, tenant: TenantId, scope: &Scope, suffices: impl Fn(&Known) -> bool) -> Result<Arc<Known>, KeyError> {
+    async fn known(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        scope: &Scope,
+        suffices: impl Fn(&Known) -> bool,
+    ) -> Result<Arc<Known>, KeyError> {
         let slot = self.slot(tenant, scope);
         if let Some((read_at, known)) = slot.known()
             && suffices(&known)

@@ -56,7 +56,13 @@ struct CheckEntry {
 }
 
 impl WrappedKey {
-    pub fn wrap(master: &MasterKeys, place: (TenantId, &Scope), id: Uuid, created_at: DateTime<Utc>, key: &[u8]) -> Result<Self, KeyError> {
+    pub fn wrap(
+        master: &MasterKeys,
+        place: (TenantId, &Scope),
+        id: Uuid,
+        created_at: DateTime<Utc>,
+        key: &[u8],
+    ) -> Result<Self, KeyError> {
         Ok(Self { id, created_at, wrapped: master.wrap(&purpose(place, id), key)? })
     }
 
@@ -72,7 +78,13 @@ fn purpose((tenant, scope): (TenantId, &Scope), id: Uuid) -> String {
 
 /// The stream. Unlike the others beside the log it can forget: the operator deletes single messages, and their bytes are overwritten.
 pub fn config() -> Config {
-    Config { name: STREAM.to_owned(), subjects: vec![SUBJECTS.to_owned()], storage: StorageType::File, deny_purge: true, ..Config::default() }
+    Config {
+        name: STREAM.to_owned(),
+        subjects: vec![SUBJECTS.to_owned()],
+        storage: StorageType::File,
+        deny_purge: true,
+        ..Config::default()
+    }
 }
 
 impl KeyStore {
@@ -127,7 +139,9 @@ impl KeyStore {
             Err(error) => match error.kind() {
                 LastRawMessageErrorKind::NoMessageFound => Ok(None),
                 LastRawMessageErrorKind::JetStream(error) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
-                LastRawMessageErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => Err(KeyError::Lost),
+                LastRawMessageErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                    Err(KeyError::Lost)
+                }
                 _ => Err(KeyError::Unavailable(error.to_string())),
             },
         }

@@ -35,7 +35,7 @@ pub(crate) struct Parameters {
     /// Events that occurred before this time.
     to: Option<DateTime<Utc>>,
     /// `recorded`: sealed, as the hash is over it. `open`: as it was said.
-    #[param(default = "recorded")]
+    #[param(inline, default = "recorded")]
     content: Option<Content>,
 }
 
