@@ -8,9 +8,10 @@ use std::{
 use sqlx::PgPool;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use toolgate_events::TenantId;
+use toolgate_store::Keyring;
 
 use crate::metrics::Metrics;
-pub use crate::projections::{Entry, Kind, Retried};
+pub use crate::projections::{Entry, Error, Kind, Retried};
 
 /// How often what is parked is counted.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
@@ -47,14 +48,14 @@ pub async fn list(database: &PgPool, which: Which) -> Result<Vec<Entry>, sqlx::E
 /// waiting events come with the one that they wait for. The projector may go on meanwhile.
 ///
 /// # Errors
-/// Whatever the database says. The calls before that are done.
-pub async fn retry(database: &PgPool, which: Which) -> Result<Retried, sqlx::Error> {
+/// [`Error`]. The calls before that are done.
+pub async fn retry(database: &PgPool, keys: &Keyring, which: Which) -> Result<Retried, Error> {
     let mut seen = HashSet::new();
     let calls = list(database, which).await?.into_iter().map(|entry| (TenantId(entry.tenant_id), entry.aggregate_id));
     let calls: Vec<_> = calls.filter(|call| seen.insert(*call)).collect();
     let mut total = Retried::default();
     for call in calls {
-        let retried = crate::projections::retry(database, call).await?;
+        let retried = crate::projections::retry(database, keys, call).await?;
         total.projected += retried.projected;
         total.still_parked += retried.still_parked;
     }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use sqlx::{FromRow, PgPool, Row};
-use toolgate_events::{CallId, CallSubject, Envelope, Lane, Partition, RefusalEvent, TenantId, TraceContext, audit::AuditRow};
+use toolgate_events::{
+    CallId, CallSubject, Envelope, Form, Lane, Partition, RefusalEvent, TenantId, TraceContext, audit::AuditRow,
+};
 use toolgate_store::{Archive, ArtifactError, Log, Lost, LostContent, SegmentName, archive};
 use uuid::Uuid;
 
@@ -206,6 +208,7 @@ impl Recovery {
                 occurred_at: row.occurred_at,
                 trace_context: traceparent.map(|traceparent| TraceContext { traceparent }),
                 data: row.data.clone(),
+                form: Form::Recorded,
             }))
         };
         Ok(Lost { stream_sequence: row.stream_sequence, subject: subject.to_string(), content })

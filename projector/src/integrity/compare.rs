@@ -58,11 +58,12 @@ pub fn compare(message: &Received, partitions: u16, before: &Link, row: Option<&
     }
 }
 
-/// The link that the event makes of the one before it. `None` for what belongs to no tenant.
+/// The link that the event makes of the one before it. The chain is over what is stored, sealed or not, so nothing is opened.
+/// `None` for what belongs to no tenant.
 pub fn follow(message: &Received, partitions: u16, before: &Link) -> Option<Link> {
     let tenant = batch::tenant_of(message, partitions)?;
     let head = Head { position: before.position, hash: before.hash.clone(), ..Head::genesis(tenant) };
-    let again = batch::number(message, partitions, &mut HashMap::from([(tenant, head)]))?;
+    let again = batch::number(message, None, partitions, &mut HashMap::from([(tenant, head)]))?;
     Some(Link { position: again.row.position, hash: again.row.hash })
 }
 
@@ -88,7 +89,7 @@ mod tests {
     /// The rows that were made of the messages.
     fn rows(messages: &[Received]) -> Vec<Stored> {
         let mut heads = HashMap::new();
-        let numbered = messages.iter().map(|message| batch::number(message, 1, &mut heads).unwrap());
+        let numbered = messages.iter().map(|message| batch::number(message, None, 1, &mut heads).unwrap());
         numbered.map(|numbered| Stored { row: numbered.row, data: numbered.data }).collect()
     }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, PgPool};
-use toolgate_store::crash;
+use toolgate_store::{KeyError, Keyring, crash};
 use uuid::Uuid;
 
 use super::{
-    is_the_rows_fault, outcomes_of_tools,
+    Error, is_the_rows_fault, outcomes_of_tools,
     parked_event::{Call, Reasons},
     tool_call,
 };
@@ -45,8 +45,8 @@ pub struct Retried {
 /// from all its audit rows, which is what it would be if nothing had ever been parked, and no checkpoint moves.
 ///
 /// # Errors
-/// Whatever the database says; then nothing has changed.
-pub async fn retry(database: &PgPool, call: Call) -> Result<Retried, sqlx::Error> {
+/// [`Error`]; then nothing has changed.
+pub async fn retry(database: &PgPool, keys: &Keyring, call: Call) -> Result<Retried, Error> {
     let mut transaction = database.begin().await?;
     // From here on the projector parks no event of the tenant, and takes none for free that waits.
     ownership::lock_parked(&mut transaction, call.0).await?;
@@ -54,7 +54,7 @@ pub async fn retry(database: &PgPool, call: Call) -> Result<Retried, sqlx::Error
     if parked.is_empty() {
         return Ok(Retried::default());
     }
-    let mut events = events_of(&mut transaction, call).await?;
+    let mut events = events_of(&mut transaction, keys, call).await?;
     let is_due = |event: &Numbered| parked.contains_key(&event.row.position);
     // As long as the first of them cannot be projected, nothing else can. An older release than the one that projected the others
     // changes nothing either.
@@ -73,7 +73,7 @@ pub async fn retry(database: &PgPool, call: Call) -> Result<Retried, sqlx::Error
     if has_row {
         // What follows from an event that was projected when it came has followed already.
         let due: Vec<_> = events.extract_if(.., |event| is_due(event)).collect();
-        outcomes_of_tools(&mut transaction, &due, &mut reasons).await?;
+        outcomes_of_tools(&mut transaction, &due, keys, &mut reasons).await?;
         events.extend(due);
         events.sort_by_key(|event| event.row.position);
         reasons.hold_back(&mut events);
@@ -136,13 +136,19 @@ async fn parked_of(
 }
 
 /// Every event of a call as this release understands it, from its audit rows: the one place where stored events become events again.
-async fn events_of(transaction: &mut PgConnection, (tenant, aggregate): Call) -> Result<Vec<Numbered>, sqlx::Error> {
+async fn events_of(transaction: &mut PgConnection, keys: &Keyring, (tenant, aggregate): Call) -> Result<Vec<Numbered>, Error> {
     let select = format!("select {COLUMNS} from audit_event where tenant_id = $1 and aggregate_id = $2 order by position");
     let rows: Vec<TrailRow> = sqlx::query_as(&select).bind(tenant.0).bind(aggregate).fetch_all(transaction).await?;
-    let stored = |TrailRow(row): TrailRow| {
-        let event = batch::understand(&row.event_type, row.event_version, &row.data);
+    let mut events = Vec::with_capacity(rows.len());
+    for TrailRow(row) in rows {
+        let mut opened = row.clone();
+        let event = match keys.open_row(tenant, &mut opened).await {
+            Ok(()) => batch::understand(&row.event_type, row.event_version, &opened.data),
+            Err(KeyError::Broken(reason)) => Err(reason),
+            Err(error) => return Err(error.into()),
+        };
         // No audit row is made of it again, so neither its text nor its trace is needed.
-        Numbered { tenant_id: tenant, row, data: String::new(), traceparent: None, may_wait: false, event }
-    };
-    Ok(rows.into_iter().map(stored).collect())
+        events.push(Numbered { tenant_id: tenant, row, data: String::new(), traceparent: None, may_wait: false, event });
+    }
+    Ok(events)
 }

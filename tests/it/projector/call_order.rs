@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 use serde_json::json;
-use toolgate_events::Envelope;
+use uuid::Uuid;
 
 use super::{Written, projected, samples, tenant_in};
 use crate::app::{Child, Role, Stack, TableOwner, publish_raw, wait_until};
@@ -21,15 +21,14 @@ async fn write(stack: &Stack) -> (Written, Written) {
     let log = stack.log().await;
     let tenant = tenant_in(1);
     let mut call = Written::request(&log, tenant).await;
-    let mut strange: serde_json::Value = {
-        let first = log.load(&call.subject).await.unwrap().swap_remove(0).envelope;
-        let strange = Envelope { event_id: uuid::Uuid::from_u128(7), aggregate_sequence: 2, ..first };
-        serde_json::from_slice(&strange.encode().unwrap()).unwrap()
-    };
+    // As it is stored: sealed.
+    let first = log.message_at(call.subject.partition, call.last.1).await.unwrap().unwrap();
+    let mut strange: serde_json::Value = serde_json::from_slice(&first.payload).unwrap();
+    strange["event_id"] = json!(Uuid::from_u128(7));
+    strange["aggregate_sequence"] = json!("2");
     strange["event_type"] = json!("tool_call_teleported");
     publish_raw(&stack.connections.nats, &call.subject.to_string(), strange.to_string().as_bytes()).await;
-    let last = log.load(&call.subject).await.unwrap().last().unwrap().stream_sequence;
-    call.last = (2, last);
+    call.last = (2, 2);
     let mut other = Written::request(&log, tenant).await;
     call.start(&log).await;
     other.start(&log).await;

@@ -14,6 +14,9 @@ use uuid::Uuid;
 use super::{Written, projected, samples, tenant_in, toolgate};
 use crate::app::{Child, Role, Stack, TableOwner, eventually, publish_raw, wait_until};
 
+/// Once in each event; what was said is sealed.
+const TEXT: &str = "\"event_type\":\"tool_call_requested\"";
+
 /// The newest file with messages of a partition.
 fn block(services: &Services, partition: u16) -> PathBuf {
     let stream =
@@ -97,7 +100,7 @@ async fn assert_only_that_one_is_halted(stack: &Stack, projector: &Child) {
 #[tokio::test]
 async fn a_flipped_byte_halts_the_partition_when_the_server_died() {
     let (stack, _services, projector, reason) = damaged(false, |bytes| {
-        let at = find(bytes, "From the log", 9);
+        let at = find(bytes, TEXT, 9);
         bytes[at] ^= 1;
     })
     .await;
@@ -109,7 +112,7 @@ async fn a_flipped_byte_halts_the_partition_when_the_server_died() {
 #[tokio::test]
 async fn a_flipped_byte_halts_the_partition_when_the_server_was_stopped_in_order() {
     let (stack, _services, projector, reason) = damaged(true, |bytes| {
-        let at = find(bytes, "From the log", 9);
+        let at = find(bytes, TEXT, 9);
         bytes[at] ^= 1;
     })
     .await;
@@ -138,7 +141,7 @@ async fn a_byte_that_flips_under_a_running_server_is_found_by_the_running_check(
     wait_until("all is verified", async || agreed().await == Some(20.0)).await;
     let path = block(&services, 1);
     let mut bytes = fs::read(&path).unwrap();
-    let at = find(&bytes, "From the log", 9);
+    let at = find(&bytes, TEXT, 9);
     bytes[at] ^= 1;
     fs::write(&path, &bytes).unwrap();
     let reason = halted_reason(&stack, 1).await;

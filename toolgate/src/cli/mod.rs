@@ -96,6 +96,8 @@ enum Error {
     #[error("cannot use the database: {0}")]
     Database(#[from] sqlx::Error),
     #[error(transparent)]
+    Retry(#[from] toolgate_projector::parked::Error),
+    #[error(transparent)]
     Recover(#[from] toolgate_projector::RecoverError),
     #[error(transparent)]
     Restore(#[from] toolgate_store::RestoreError),

@@ -87,8 +87,10 @@ impl Selection {
     }
 
     async fn retry(self) -> Result<(), Error> {
-        let (_, _, database) = self.open()?;
-        let retried = parked::retry(&database, self.which()).await?;
+        let (settings, connections, database) = self.open()?;
+        // What was said may be sealed, and the keys are beside the log.
+        let log = connections.open_log_as_operator(&settings).await?;
+        let retried = parked::retry(&database, log.keys(), self.which()).await?;
         eprintln!("projected: {}; still parked: {}", retried.projected, retried.still_parked);
         if retried.still_parked > 0 { Err(Error::StillParked(retried.still_parked)) } else { Ok(()) }
     }
