@@ -251,3 +251,24 @@ fn checkpoints_count_only_when_a_known_key_signed_them_as_they_are() {
     let contradiction = CheckpointError::Contradiction { earlier: 1, line: 4, position: 2 };
     assert_eq!(add(&mut signed, &checkpoint(TENANT, &again, &own).to_line(), &keys), Err(contradiction));
 }
+
+#[test]
+fn the_example_of_the_format_comes_out() {
+    let page = include_str!("../../../../docs/audit/format.md");
+    let block = |number: usize| page.split("\n```").nth(2 * number + 1).unwrap().split_once('\n').unwrap().1.to_owned() + "\n";
+    let (export, checkpoints, key) = (block(0), block(1), block(2));
+    let tenant = "6f9619ff-8b86-5d01-b42d-00cf4fc964ff".parse().unwrap();
+    assert!(page.contains(&format!("`{}`", genesis_hash(tenant))));
+    let mut signed = Signed::nothing(Some(tenant));
+    signed.add(checkpoints.as_bytes(), &PublicKey::parse(&key).unwrap()).unwrap();
+    let summary = verify(export.as_bytes(), 1, signed.complete().unwrap()).unwrap();
+    assert_eq!((summary.last, summary.attested, summary.is_anchored), (2, Some(2), true));
+    for line in export.lines() {
+        let row: AuditRow = serde_json::from_str(line).unwrap();
+        let without_hash = line.replace(&format!("\"hash\":\"{}\",", row.hash), "");
+        assert_eq!(
+            row.hash,
+            canonical::hex(&sha2::Digest::finalize(sha2::Digest::chain_update(sha2::Sha256::default(), without_hash)))
+        );
+    }
+}
