@@ -2,6 +2,7 @@
 //!
 //! The projector never appends to the log, and it acknowledges nothing to the broker: its place is its own checkpoint.
 
+pub mod audit_checkpoints;
 mod batch;
 mod checkpoint;
 mod metrics;

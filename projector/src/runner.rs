@@ -13,10 +13,11 @@ use toolgate_store::{ConsumeError, LoadError, LogError, LogReader, Projected, Re
 
 use crate::{
     Environment, Options,
+    audit_checkpoints::AuditCheckpoints,
     batch::{self, Head, Numbered},
     checkpoint::{self, Checkpoint, Mismatch},
     metrics::Metrics,
-    ownership::Ownership,
+    ownership::{Ownership, PROJECTS},
     projections,
 };
 
@@ -42,6 +43,7 @@ pub struct Projector {
     environment: Environment,
     options: Options,
     metrics: Metrics,
+    audit_checkpoints: Option<AuditCheckpoints>,
 }
 
 /// Why a run ended. Every run starts again from the checkpoints.
@@ -72,12 +74,23 @@ struct Run {
 
 impl Projector {
     pub fn new(environment: Environment, options: Options, registry: &mut Registry) -> Self {
-        Self { environment, options, metrics: Metrics::register(registry) }
+        Self { environment, options, metrics: Metrics::register(registry), audit_checkpoints: None }
+    }
+
+    /// Also signs audit checkpoints of what is projected.
+    #[must_use]
+    pub fn with_audit_checkpoints(self, audit_checkpoints: AuditCheckpoints) -> Self {
+        Self { audit_checkpoints: Some(audit_checkpoints), ..self }
     }
 
     /// Projects until `shutdown`. Whatever breaks, it starts again from the checkpoints.
     pub async fn run(self, shutdown: CancellationToken) {
-        join_all((0..RUNS).map(|index| self.run_again(index, &shutdown))).await;
+        let signing = async {
+            if let Some(audit_checkpoints) = &self.audit_checkpoints {
+                audit_checkpoints.run(&shutdown).await;
+            }
+        };
+        tokio::join!(join_all((0..RUNS).map(|index| self.run_again(index, &shutdown))), signing);
         self.environment.log.flush().await;
     }
 
@@ -98,7 +111,7 @@ impl Projector {
     async fn run_once(&self, index: u16, shutdown: &CancellationToken) -> Result<(), Broken> {
         let mut run = Run {
             index,
-            ownership: Ownership::open(&self.environment.database).await?,
+            ownership: Ownership::open(&self.environment.database, PROJECTS).await?,
             checkpoints: BTreeMap::new(),
             heads: HashMap::new(),
             readers: SelectAll::new(),

@@ -7,6 +7,7 @@
 mod access;
 mod app;
 mod attacks;
+mod audit;
 mod basehub;
 mod census;
 mod contracts;

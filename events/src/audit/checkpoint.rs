@@ -67,6 +67,14 @@ impl AuditCheckpoint {
         checkpoint
     }
 
+    /// Reads a line, newline included, without checking its signature.
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(line.strip_suffix(b"\n")?).ok().filter(|text| text.len() < MAX_LINE)?;
+        let checkpoint: Self = serde_json::from_str(text).ok()?;
+        // One spelling, so that two readers cannot read two things in it.
+        (checkpoint.position > 0 && checkpoint.spell(Some(&checkpoint.signature)) == text).then_some(checkpoint)
+    }
+
     /// The canonical JSON and a newline.
     pub fn to_line(&self) -> String {
         self.spell(Some(&self.signature)) + "\n"
@@ -125,7 +133,7 @@ impl Signed {
     pub fn add(&mut self, line: &[u8], keys: &[PublicKey]) -> Result<(), CheckpointError> {
         self.lines += 1;
         let number = self.lines;
-        let checkpoint = read(line).ok_or(CheckpointError::Unreadable { line: number })?;
+        let checkpoint = AuditCheckpoint::parse(line).ok_or(CheckpointError::Unreadable { line: number })?;
         let signers: Vec<_> = keys.iter().filter(|key| key.id() == checkpoint.key_id).collect();
         if signers.is_empty() {
             return Err(CheckpointError::UnknownKey { line: number, key_id: checkpoint.key_id });
@@ -170,11 +178,4 @@ impl Signed {
     pub(super) fn hash_at(&self, position: u64) -> Option<&str> {
         self.heads.get(&position).map(|(hash, _)| hash.as_str())
     }
-}
-
-fn read(line: &[u8]) -> Option<AuditCheckpoint> {
-    let text = std::str::from_utf8(line.strip_suffix(b"\n")?).ok().filter(|text| text.len() < MAX_LINE)?;
-    let checkpoint: AuditCheckpoint = serde_json::from_str(text).ok()?;
-    // One spelling, so that two readers cannot read two things in it.
-    (checkpoint.position > 0 && checkpoint.spell(Some(&checkpoint.signature)) == text).then_some(checkpoint)
 }

@@ -67,8 +67,8 @@ pub enum LogError {
     NotAllowed { stream: String },
     #[error("cannot set up the stream {stream}: {source}")]
     Stream { stream: String, source: jetstream::context::CreateStreamError },
-    #[error("cannot set up the artifacts: {0}")]
-    Bucket(String),
+    #[error("cannot set up the bucket {bucket}: {reason}")]
+    Bucket { bucket: String, reason: String },
     #[error("this log has {recorded} partitions and was opened with {asked}; the number never changes")]
     Partitions { recorded: String, asked: u16 },
     #[error("cannot read the state of the log: {0}")]
