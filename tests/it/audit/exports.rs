@@ -179,7 +179,11 @@ async fn another_tenants_rows_prove_nothing() {
     let heads = Heads(vec![(1, own[0].hash.clone())]);
     let known = Case { found: Some((2, 2)), ..cases[1].clone() };
     assert_found(client.tenant.id(), &heads, &[known]);
-    assert_found(TenantId(Uuid::nil()), &Heads::default(), &[Case { found: Some((1, 1)), export: lines(&own), name: "own".to_owned() }]);
+    assert_found(
+        TenantId(Uuid::nil()),
+        &Heads::default(),
+        &[Case { found: Some((1, 1)), export: lines(&own), name: "own".to_owned() }],
+    );
 }
 
 #[tokio::test]
@@ -225,6 +229,10 @@ async fn hostile_exports_are_refused_by_both() {
         .map(|(name, export)| Case { name: name.to_owned(), export: export.into_bytes(), found: Some((1, 1)) })
         .collect();
     cases.push(Case { name: "a huge line".to_owned(), export: vec![b'x'; 20 * 1024 * 1024], found: Some((1, 1)) });
-    cases.push(Case { name: "nested deeply".to_owned(), export: reseal(&|row| row["data"] = deep.clone()).into_bytes(), found: Some((1, 1)) });
+    cases.push(Case {
+        name: "nested deeply".to_owned(),
+        export: reseal(&|row| row["data"] = deep.clone()).into_bytes(),
+        found: Some((1, 1)),
+    });
     assert_found(client.tenant.id(), &Heads(vec![(1, "00".to_owned())]), &cases);
 }

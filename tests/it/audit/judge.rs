@@ -81,7 +81,8 @@ pub fn found_here(tenant: TenantId, heads: &Heads, export: &[u8]) -> String {
 pub fn assert_found(tenant: TenantId, heads: &Heads, cases: &[Case]) {
     let directory = DataDir::temporary().unwrap();
     let file = directory.path().join("cases");
-    let signed: Map<String, Value> = heads.0.iter().map(|(position, hash)| (position.to_string(), Value::from(hash.as_str()))).collect();
+    let signed: Map<String, Value> =
+        heads.0.iter().map(|(position, hash)| (position.to_string(), Value::from(hash.as_str()))).collect();
     let mut bytes = Vec::new();
     for case in cases {
         let head = serde_json::json!({"length": case.export.len(), "heads": signed, "tenant": tenant});
