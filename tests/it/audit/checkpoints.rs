@@ -155,10 +155,12 @@ async fn every_chain_that_moved_is_signed_and_told_everywhere() {
     // The export is proved by what was signed.
     let export = client.get("/v1/audit/export").await.body;
     let heads = Heads(signed.iter().map(|line| (line.position, line.hash.clone())).collect());
-    assert_eq!(found_here(tenant, &heads, &export), "nothing");
+    assert_eq!(found_here(&heads.of(tenant), &export), "nothing");
     // What is in the file already is not signed again after a restart.
-    app.restart().await;
-    call(&app.client(other.tenant, "admin"), "c").await;
+    app.stop().await;
+    let again = app.another_instance_with(place.settings()).await;
+    let other = other.at(format!("http://{}", again.address));
+    call(&other, "c").await;
     is_kept(&place, &app.stack, other.tenant.id()).await;
     assert_eq!(place.lines(tenant), signed);
 }
@@ -293,10 +295,13 @@ async fn a_trail_that_does_not_continue_what_was_signed_is_not_signed() {
             .unwrap();
     }
     let export = rewritten.get("/v1/audit/export").await.body;
-    assert_eq!(found_here(tenant, &Heads::default(), &export), "nothing", "the chain alone cannot tell");
+    assert_eq!(found_here(&Heads::default().of(tenant), &export), "nothing", "the chain alone cannot tell");
     let signed = &before[0];
     let heads = Heads(signed.iter().map(|line| (line.position, line.hash.clone())).collect());
-    assert_ne!(found_here(tenant, &heads, &export), "nothing");
+    assert_ne!(found_here(&heads.of(tenant), &export), "nothing");
+    for client in [&rewritten, &shortened, &changed] {
+        call(client, "b").await;
+    }
     wait_until("they are refused", async || count(&app, "file", "refused").await >= 3).await;
     call(&healthy, "b").await;
     is_kept(&place, &app.stack, healthy.tenant.id()).await;

@@ -41,6 +41,17 @@ pub struct Case {
     pub found: Option<(u64, u64)>,
 }
 
+impl Heads {
+    /// Signed.
+    pub fn of(&self, tenant: TenantId) -> Signed {
+        let mut signed = Signed::nothing(Some(tenant));
+        for head in &self.0 {
+            signed.add(checkpoint(tenant, head, &key(1)).to_line().as_bytes(), &[key(1).public().clone()]).unwrap();
+        }
+        signed
+    }
+}
+
 /// A key for tests; different seeds give different keys.
 pub fn key(seed: u8) -> SigningKey {
     SigningKey::parse(&key_pem(seed)).unwrap()
@@ -66,12 +77,8 @@ pub fn lines(rows: &[AuditRow]) -> Vec<u8> {
 }
 
 /// What the verifier of this repository finds: `line 1, row 1`, or `nothing`.
-pub fn found_here(tenant: TenantId, heads: &Heads, export: &[u8]) -> String {
-    let mut signed = Signed::nothing(Some(tenant));
-    for head in &heads.0 {
-        signed.add(checkpoint(tenant, head, &key(1)).to_line().as_bytes(), &[key(1).public().clone()]).unwrap();
-    }
-    let mut verifier = Verifier::new(1, signed);
+pub fn found_here(signed: &Signed, export: &[u8]) -> String {
+    let mut verifier = Verifier::new(1, signed.clone());
     export.split_inclusive(|byte| *byte == b'\n').all(|line| verifier.take(line));
     let said = verifier.finish().map_or_else(|finding| finding.to_string(), |_| "nothing".to_owned());
     said.split(':').next().unwrap().to_owned()
@@ -94,10 +101,11 @@ pub fn assert_found(tenant: TenantId, heads: &Heads, cases: &[Case]) {
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(said.lines().count(), cases.len());
+    let heads = heads.of(tenant);
     let mut wrong = String::new();
     for (case, there) in cases.iter().zip(said.lines()) {
         let expected = case.found.map_or_else(|| "nothing".to_owned(), |(line, row)| format!("line {line}, row {row}"));
-        let here = found_here(tenant, heads, &case.export);
+        let here = found_here(&heads, &case.export);
         if here != expected || there != expected {
             writeln!(wrong, "{}: expected {expected}; found here {here}, by the script {there}", case.name).unwrap();
         }

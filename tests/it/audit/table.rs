@@ -15,7 +15,7 @@ async fn every_change_of_the_table_is_named() {
     assert_eq!(post_mixed(&client, 8, 4, |_| ()).await.len(), 8);
     let outcomes = "select count(*) from audit_event where event_type in ('tool_call_succeeded', 'tool_call_failed')";
     wait_until("every call has an outcome", async || app.stack.count(outcomes).await == 8).await;
-    let tenant = client.tenant.id();
+    let signed = Heads::default().of(client.tenant.id());
     let export = async || client.get("/v1/audit/export").await.body;
     let count = export().await.split(|byte| *byte == b'\n').count() as u64 - 1;
     let (row, before) = (format!("where position = {AT}"), format!("where position = {}", AT - 1));
@@ -80,10 +80,10 @@ async fn every_change_of_the_table_is_named() {
     superuser.execute("create table kept as select * from audit_event; set session_replication_role = replica").await.unwrap();
     for (change, position) in changes {
         superuser.execute(change.as_str()).await.unwrap();
-        let found = found_here(tenant, &Heads::default(), &export().await);
+        let found = found_here(&signed, &export().await);
         assert!(found.ends_with(&format!(", row {position}")), "{change}: found {found}, not row {position}");
         superuser.execute("delete from audit_event; insert into audit_event select * from kept").await.unwrap();
-        assert_eq!(found_here(tenant, &Heads::default(), &export().await), "nothing", "after {change}");
+        assert_eq!(found_here(&signed, &export().await), "nothing", "after {change}");
     }
     superuser.execute("drop table kept").await.unwrap();
 }
