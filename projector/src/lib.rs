@@ -2,7 +2,9 @@
 //!
 //! The projector never appends to the log, and it acknowledges nothing to the broker: its place is its own checkpoint.
 
+mod archiver;
 pub mod audit_checkpoints;
+mod audit_row;
 mod batch;
 mod checkpoint;
 mod metrics;
@@ -13,6 +15,7 @@ mod runner;
 use sqlx::PgPool;
 use toolgate_store::Log;
 
+pub use archiver::{ArchiveError, Archived, Archiver};
 pub use runner::Projector;
 
 /// The name under which checkpoints are kept.

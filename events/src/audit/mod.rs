@@ -56,14 +56,14 @@ impl AuditRow {
         canonical::hex(&Sha256::digest(self.spell(data, None)))
     }
 
-    /// The row as one line of an export, without the newline: its canonical JSON, `hash` included.
+    /// The row as a line of an export: its canonical JSON, `hash` included, and a newline.
     pub fn to_line(&self) -> String {
         self.line_over(&canonical::to_string(&self.data))
     }
 
     /// [`Self::to_line`] with `data` as it stands in the table, whatever `data` is here.
     pub fn line_over(&self, data: &str) -> String {
-        self.spell(data, Some(&self.hash))
+        self.spell(data, Some(&self.hash)) + "\n"
     }
 
     /// Members in the order of their names, as the canonical form has them; what is hashed is the line without `hash`.
@@ -150,7 +150,7 @@ mod tests {
             let mut value = serde_json::to_value(&row).unwrap();
             value.as_object_mut().unwrap().remove("hash");
             assert_eq!(row.expected_hash(), canonical::sha256_hex(&value));
-            assert_eq!(row.to_line(), canonical::to_string(&serde_json::to_value(&row).unwrap()));
+            assert_eq!(row.to_line(), canonical::to_string(&serde_json::to_value(&row).unwrap()) + "\n");
         }
     }
 

@@ -177,14 +177,14 @@ fn read(line: &[u8]) -> Result<AuditRow, What> {
     if line.len() >= MAX_LINE {
         return Err(What::Unreadable("the line is longer than any row"));
     }
-    let text = line.strip_suffix(b"\n").ok_or(What::Unreadable("the line does not end with a newline"))?;
-    let text = std::str::from_utf8(text).map_err(|_| What::Unreadable("the line is not UTF-8"))?;
+    let row = line.strip_suffix(b"\n").ok_or(What::Unreadable("the line does not end with a newline"))?;
+    let text = std::str::from_utf8(row).map_err(|_| What::Unreadable("the line is not UTF-8"))?;
     let row: AuditRow = serde_json::from_str(text).map_err(|error| {
         // The library's words would repeat what the line says.
         What::Unreadable(if error.is_data() { "the line has not the members of a row" } else { "the line is not JSON" })
     })?;
     let data = canonical::to_string(&row.data);
-    if row.line_over(&data) != text {
+    if row.line_over(&data).as_bytes() != line {
         return Err(What::Unreadable("the line is not spelled as rows are"));
     }
     if row.hash != row.hash_over(&data) {

@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use toolgate_events::Partition;
 
 use crate::{
-    LogError, LogOptions, artifacts, checkpoints, definitions,
+    LogError, LogOptions, archive, artifacts, checkpoints, definitions,
     log::{PARTITIONS_KEY, SETUP_CONCURRENCY},
     park, quota, revocations,
 };
@@ -32,8 +32,8 @@ pub(crate) async fn set_up(context: &Context, options: &LogOptions) -> Result<()
         .buffer_unordered(SETUP_CONCURRENCY)
         .try_collect::<()>()
         .await?;
-    for bucket in [artifacts::BUCKET, checkpoints::BUCKET] {
-        ensure_bucket(context, bucket, options).await?;
+    for bucket in [artifacts::BUCKET, archive::BUCKET, checkpoints::BUCKET] {
+        ensure_bucket(context, options, bucket).await?;
     }
     Ok(())
 }
@@ -64,7 +64,7 @@ async fn ensure(context: &Context, config: Config) -> Result<(), LogError> {
     context.create_stream(config).await.map(drop).map_err(|source| not_created(name, source))
 }
 
-async fn ensure_bucket(context: &Context, bucket: &str, options: &LogOptions) -> Result<(), LogError> {
+async fn ensure_bucket(context: &Context, options: &LogOptions, bucket: &str) -> Result<(), LogError> {
     if context.get_object_store(bucket).await.is_ok() {
         return Ok(());
     }

@@ -1,14 +1,17 @@
 //! Where chains stand, as the table has it.
 
-use serde_json::Value;
-use sqlx::{PgPool, Row, postgres::PgRow};
+use sqlx::PgPool;
 use toolgate_events::{
     Partition, TenantId,
-    audit::{AuditRow, Head, genesis_hash},
+    audit::{Head, genesis_hash},
 };
 use uuid::Uuid;
 
 use super::Error;
+use crate::{
+    audit_row::{COLUMNS, SpelledRow},
+    projections::signed,
+};
 
 /// Tenants whose heads are read in one statement.
 const PAGE: usize = 1_000;
@@ -67,40 +70,35 @@ pub async fn heads(database: &PgPool) -> Result<Vec<(TenantId, u64)>, sqlx::Erro
     }
 }
 
-/// The end of a tenant's chain, where it follows from the row before and from what was signed before.
+/// The end of a tenant's chain, where it follows from the row before and from what was signed before. Either may be archived by now;
+/// the newest row never is.
 pub async fn head(database: &PgPool, tenant: TenantId, partitions: u16, before: Option<&Signed>) -> Result<Head, Error> {
-    let rows: Vec<(AuditRow, String)> = sqlx::query(
-        "select position, stream_sequence, event_id, event_type, event_version, aggregate_type, aggregate_id, aggregate_sequence,
-             actor, occurred_at, correlation_id, causation_id, data::text as data, prev_hash, hash
-         from audit_event where tenant_id = $1 order by position desc limit 2",
-    )
-    .bind(tenant.0)
-    .try_map(|row: PgRow| read(&row))
-    .fetch_all(database)
-    .await?;
-    let Some((newest, _)) = rows.first() else {
+    let select = format!("select {COLUMNS} from audit_event where tenant_id = $1 order by position desc limit 2");
+    let rows: Vec<SpelledRow> = sqlx::query_as(&select).bind(tenant.0).fetch_all(database).await?;
+    let Some(SpelledRow { row: newest, .. }) = rows.first() else {
         return Err(before.map_or(ChainBroken::Empty, |before| ChainBroken::Missing(before.position)).into());
     };
-    if let Some((changed, _)) = rows.iter().find(|(row, data)| row.hash != row.hash_over(data)) {
-        return Err(ChainBroken::Changed(changed.position).into());
+    if let Some(changed) = rows.iter().find(|spelled| spelled.row.hash != spelled.row.hash_over(&spelled.data)) {
+        return Err(ChainBroken::Changed(changed.row.position).into());
     }
-    let (position, hash) = match rows.get(1) {
-        Some((row, _)) => (row.position, row.hash.clone()),
-        None => (0, genesis_hash(tenant)),
+    let previous = match rows.get(1) {
+        Some(SpelledRow { row, .. }) => Some((row.position, row.hash.clone())),
+        None if newest.position == 1 => Some((0, genesis_hash(tenant))),
+        None => archived(database, tenant, newest.position - 1).await?,
     };
-    if newest.position != position + 1 || newest.prev_hash != hash {
+    if previous != Some((newest.position.saturating_sub(1), newest.prev_hash.clone())) {
         return Err(ChainBroken::Unlinked(newest.position).into());
     }
     if let Some(Signed { position, hash }) = before {
         let found: Option<String> = sqlx::query_scalar("select hash from audit_event where tenant_id = $1 and position = $2")
             .bind(tenant.0)
-            .bind(i64::try_from(*position).unwrap_or(i64::MAX))
+            .bind(signed(*position))
             .fetch_optional(database)
             .await?;
         match found {
-            None => return Err(ChainBroken::Missing(*position).into()),
             Some(found) if found != *hash => return Err(ChainBroken::Rewritten(*position).into()),
-            Some(_) => {}
+            None if archived(database, tenant, *position).await?.is_none() => return Err(ChainBroken::Missing(*position).into()),
+            _ => {}
         }
     }
     Ok(Head {
@@ -112,26 +110,14 @@ pub async fn head(database: &PgPool, tenant: TenantId, partitions: u16, before: 
     })
 }
 
-/// A row and the text of its data, which is what was hashed.
-fn read(row: &PgRow) -> Result<(AuditRow, String), sqlx::Error> {
-    let unsigned = |column| row.try_get(column).map(i64::cast_unsigned);
-    let event_version: i32 = row.try_get("event_version")?;
-    let read = AuditRow {
-        position: unsigned("position")?,
-        stream_sequence: unsigned("stream_sequence")?,
-        event_id: row.try_get("event_id")?,
-        event_type: row.try_get("event_type")?,
-        event_version: event_version.cast_unsigned(),
-        aggregate_type: row.try_get("aggregate_type")?,
-        aggregate_id: row.try_get("aggregate_id")?,
-        aggregate_sequence: unsigned("aggregate_sequence")?,
-        actor: row.try_get("actor")?,
-        occurred_at: row.try_get("occurred_at")?,
-        correlation_id: row.try_get("correlation_id")?,
-        causation_id: row.try_get("causation_id")?,
-        data: Value::Null,
-        prev_hash: row.try_get("prev_hash")?,
-        hash: row.try_get("hash")?,
-    };
-    Ok((read, row.try_get("data")?))
+/// The end of the segment that a row has left the table for, as position and hash.
+async fn archived(database: &PgPool, tenant: TenantId, position: u64) -> Result<Option<(u64, String)>, sqlx::Error> {
+    let segment: Option<(i64, String)> = sqlx::query_as(
+        "select last_position, hash from audit_segment where tenant_id = $1 and $2 between first_position and last_position",
+    )
+    .bind(tenant.0)
+    .bind(signed(position))
+    .fetch_optional(database)
+    .await?;
+    Ok(segment.map(|(last, hash)| (last.unsigned_abs(), hash)))
 }

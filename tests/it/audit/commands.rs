@@ -130,6 +130,7 @@ fn toolgate(stack: &Stack, key: &Path, arguments: &[&str]) -> (i32, String, Stri
         .env("TOOLGATE_AUDIT_CHECKPOINT_DIR", key.with_extension("d"))
         .env("DATABASE_URL_READER", connections.reader.expose_secret())
         .env("DATABASE_URL_PROJECTOR", connections.projector.expose_secret())
+        .env("NATS_URL_QUERY_API", connections.nats_roles[&toolgate_store::User::QueryApi].expose_secret())
         .env("NATS_URL_PROJECTOR", connections.nats_roles[&toolgate_store::User::Projector].expose_secret())
         .output()
         .unwrap();

@@ -73,7 +73,7 @@ pub fn rows(export: &[u8]) -> Vec<AuditRow> {
 }
 
 pub fn lines(rows: &[AuditRow]) -> Vec<u8> {
-    rows.iter().flat_map(|row| (row.to_line() + "\n").into_bytes()).collect()
+    rows.iter().flat_map(|row| row.to_line().into_bytes()).collect()
 }
 
 /// What the verifier of this repository finds: `line 1, row 1`, or `nothing`.

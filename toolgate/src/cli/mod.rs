@@ -50,12 +50,12 @@ enum Command {
     Migrate(migrate::Migrate),
     Token(token::Token),
     Tenant(tenant::Tenant),
+    Audit(audit::Audit),
     Bench(bench::Bench),
     Knowledge(knowledge::Knowledge),
     Mcp(mcp::Mcp),
     Schema(schema::Schema),
     Policy(policy::PolicyCommand),
-    Audit(audit::Audit),
 }
 
 /// Flags that every subcommand takes.
@@ -99,6 +99,8 @@ enum Error {
     Start(#[source] std::io::Error),
     #[error("cannot write {folder}: {source}")]
     Folder { folder: std::path::PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Archive(#[from] toolgate_projector::ArchiveError),
     #[error(transparent)]
     Loader(#[from] crate::loader::Error),
     #[error("cannot describe the interface: {0}")]
@@ -161,12 +163,12 @@ async fn dispatch(command: Command) -> Result<(), Error> {
         Command::Migrate(migrate) => migrate.run().await,
         Command::Token(token) => token.run().await,
         Command::Tenant(tenant) => tenant.run().await,
+        Command::Audit(audit) => audit.run().await,
         Command::Bench(bench) => bench.run().await,
         Command::Knowledge(knowledge) => knowledge.run().await,
         Command::Mcp(mcp) => mcp.run().await,
         Command::Schema(schema) => schema.run(),
         Command::Policy(policy) => policy.run().await,
-        Command::Audit(audit) => audit.run().await,
     }
 }
 

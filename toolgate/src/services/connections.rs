@@ -68,15 +68,9 @@ impl Connections {
             (None, Some(operator)) => Broker::one_login(operator.clone(), None, tls),
             (None, None) => running("NATS_URL")?.broker().only(user),
         };
-        let url = login.map(|login| Self::resolve_login(settings, login)).transpose()?.unwrap_or_default();
-        Ok(Self::new(Database::one_login(url), broker))
-    }
-
-    /// One login to the database alone: from `settings`, else from a running toolgate.
-    ///
-    /// # Errors
-    /// When neither names a database.
-    pub fn resolve_login(settings: &Settings, login: PostgresRole) -> Result<SecretString, Error> {
+        let Some(login) = login else {
+            return Ok(Self::new(Database::one_login(SecretString::default()), broker));
+        };
         let (own, variable) = match login {
             PostgresRole::Reader => (&settings.database_url_reader, "DATABASE_URL_READER"),
             PostgresRole::Projector => (&settings.database_url_projector, "DATABASE_URL_PROJECTOR"),
@@ -84,8 +78,8 @@ impl Connections {
         };
         let derived = || settings.database_url.as_ref().map(|owner| with_role(owner, login));
         match own.clone().or_else(derived) {
-            Some(url) => Ok(url),
-            None => Ok(Self::of_running(&settings.data_dir, variable)?.database().only(login)),
+            Some(url) => Ok(Self::new(Database::one_login(url), broker)),
+            None => Ok(Self::new(running(variable)?.database().only(login), broker)),
         }
     }
 
@@ -306,13 +300,13 @@ impl Database {
         Self { owner: url.clone(), reader: url.clone(), projector: url }
     }
 
-    /// One of them.
-    fn only(self, login: PostgresRole) -> SecretString {
-        match login {
+    /// The same for a login of many.
+    fn only(self, login: PostgresRole) -> Self {
+        Self::one_login(match login {
             PostgresRole::Reader => self.reader,
             PostgresRole::Projector => self.projector,
             PostgresRole::Owner | PostgresRole::Superuser => self.owner,
-        }
+        })
     }
 
     /// The logins of a server that toolgate started.

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::AuditRowSchema;
 use crate::{
     AuditExport, Error, State,
+    audit_export::History,
     http::{page::check_text, refusals::Refusals},
     queries::audit::AuditFilter,
     stream::{Lost, Standing},
@@ -72,10 +73,10 @@ pub(crate) async fn export_audit(
         to: parameters.to,
     };
     let place = state.streams.take_for(principal.tenant_id)?;
-    let tenant = principal.tenant_id;
+    let history = History { pool: state.pool, segments: state.segments, tenant: principal.tenant_id };
     // It ends when the token would not be accepted any more.
     let standing = Standing::new(&state.guard, principal, "audit:export", LEEWAY);
-    let export = AuditExport::filtered(state.pool, tenant, filter, parameters.after.unwrap_or(0)).await?;
+    let export = AuditExport::filtered(history, filter, parameters.after.unwrap_or(0)).await?;
     let export = Export { export, standing, _place: place };
     let lines = stream::try_unfold(export, |mut export| async move {
         let lines = export.next_lines().await.inspect_err(|cut| tracing::warn!(error = %cut, "an export was cut off"))?;

@@ -1,5 +1,6 @@
 //! `toolgate audit`.
 
+mod archive;
 mod checkpoint;
 mod export;
 mod verify;
@@ -8,27 +9,29 @@ use clap::{Args, Subcommand};
 
 use super::Error;
 
-/// Export an audit trail, sign where it stands, and prove an export
+/// Prove, keep and move the audit trail
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  toolgate audit export --tenant demo | toolgate audit verify - --tenant demo")]
 pub(super) struct Audit {
     #[command(subcommand)]
-    command: Command,
+    action: Action,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum Action {
     Verify(verify::Verify),
     Export(export::Export),
     Checkpoint(checkpoint::Checkpoint),
+    Archive(archive::Archive),
 }
 
 impl Audit {
     pub async fn run(self) -> Result<(), Error> {
-        match self.command {
-            Command::Verify(verify) => verify.run(),
-            Command::Export(export) => export.run().await,
-            Command::Checkpoint(checkpoint) => checkpoint.run().await,
+        match self.action {
+            Action::Verify(verify) => verify.run(),
+            Action::Export(export) => export.run().await,
+            Action::Checkpoint(checkpoint) => checkpoint.run().await,
+            Action::Archive(archive) => archive.run().await,
         }
     }
 }
