@@ -34,7 +34,7 @@ pub enum ChainBroken {
     Unlinked(u64),
     #[error("row {0} was signed, and is missing")]
     Missing(u64),
-    #[error("row {0} was signed with another hash: the trail was rewritten")]
+    #[error("row {0} is not the one that was signed: the trail was rewritten")]
     Rewritten(u64),
 }
 
@@ -90,13 +90,13 @@ pub async fn head(database: &PgPool, tenant: TenantId, partitions: u16, before: 
         return Err(ChainBroken::Unlinked(newest.position).into());
     }
     if let Some(Signed { position, hash }) = before {
-        let found: Option<String> = sqlx::query_scalar("select hash from audit_event where tenant_id = $1 and position = $2")
-            .bind(tenant.0)
-            .bind(signed(*position))
-            .fetch_optional(database)
-            .await?;
+        let select = format!("select {COLUMNS} from audit_event where tenant_id = $1 and position = $2");
+        let found: Option<SpelledRow> =
+            sqlx::query_as(&select).bind(tenant.0).bind(signed(*position)).fetch_optional(database).await?;
         match found {
-            Some(found) if found != *hash => return Err(ChainBroken::Rewritten(*position).into()),
+            Some(found) if found.row.hash != *hash || found.row.hash_over(&found.data) != *hash => {
+                return Err(ChainBroken::Rewritten(*position).into());
+            }
             None if archived(database, tenant, *position).await?.is_none() => return Err(ChainBroken::Missing(*position).into()),
             _ => {}
         }
