@@ -1,5 +1,5 @@
 use toolgate_security::Problem;
-use toolgate_store::{ArtifactError, KeyError, LoadError, LogError};
+use toolgate_store::{ArtifactError, KeyError, LoadError, LogError, SegmentName};
 
 /// Why a question was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,9 @@ pub enum Error {
     /// 503, or 500 when the read model names an artifact that is not there.
     #[error("an artifact could not be read: {0}")]
     Artifact(#[from] ArtifactError),
+    /// 503, or 500 when the archive does not hold what was archived.
+    #[error("the archived segment {name} cannot be used: {reason}")]
+    Segment { name: SegmentName, reason: String },
 }
 
 impl From<Error> for Problem {
@@ -59,7 +62,7 @@ impl From<Error> for Problem {
             Error::Log(_) | Error::Load(_) | Error::Keys(_) | Error::Artifact(ArtifactError::Unavailable(_)) => {
                 unavailable(&error)
             }
-            Error::Database(_) | Error::Artifact(ArtifactError::NotFound) => {
+            Error::Database(_) | Error::Artifact(ArtifactError::NotFound) | Error::Segment { .. } => {
                 tracing::error!(error = %error, "a read model could not be read");
                 Self::internal()
             }

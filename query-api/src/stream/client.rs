@@ -6,7 +6,6 @@ use tokio::{
 };
 use toolgate_events::{CallId, TenantId};
 use toolgate_security::ReadPool;
-use toolgate_store::Keyring;
 
 use super::{
     Feeds,
@@ -41,7 +40,6 @@ impl ClientFilter {
 /// One client's reading: history from the database, then the live feed, without a gap or a repetition in between.
 pub(crate) struct Client {
     pool: ReadPool,
-    keys: Keyring,
     feeds: Feeds,
     tenant: TenantId,
     filter: ClientFilter,
@@ -60,7 +58,6 @@ impl Client {
     pub(crate) fn after(state: &State, tenant: TenantId, filter: ClientFilter, position: u64) -> Self {
         Self {
             pool: state.pool.clone(),
-            keys: state.log.keys().clone(),
             feeds: state.feeds.clone(),
             tenant,
             filter,
@@ -122,7 +119,7 @@ impl Client {
             AuditFilter { call_id: self.filter.call_id, event_type: self.filter.event_type.clone(), ..AuditFilter::default() };
         let stretch = Stretch { after: self.place.0, up_to: self.watermark };
         let session_id = self.filter.session_id.as_deref();
-        let (events, has_more) = feed::read(&self.pool, &self.keys, self.tenant, &filter, session_id, stretch, self.rows).await?;
+        let (events, has_more) = self.feeds.read_history(self.tenant, &filter, session_id, stretch, self.rows).await?;
         // Without more, everything up to the watermark has been seen, filtered or not.
         self.place = Place(match events.last() {
             Some(last) if has_more => last.position,

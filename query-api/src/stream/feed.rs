@@ -15,6 +15,7 @@ use crate::{
     Error,
     opening::open_row,
     queries::{
+        archive::Segments,
         audit::{self, AuditFilter, Stretch},
         positions,
     },
@@ -33,14 +34,15 @@ type Senders = Arc<Mutex<HashMap<TenantId, broadcast::Sender<Arc<Rendered>>>>>;
 #[derive(Clone)]
 pub(crate) struct Feeds {
     pool: ReadPool,
+    segments: Segments,
     keys: Keyring,
     announcements: Announcements,
     senders: Senders,
 }
 
 impl Feeds {
-    pub(crate) fn new(pool: ReadPool, keys: Keyring, announcements: Announcements) -> Self {
-        Self { pool, keys, announcements, senders: Senders::default() }
+    pub(crate) fn new(pool: ReadPool, segments: Segments, keys: Keyring, announcements: Announcements) -> Self {
+        Self { pool, segments, keys, announcements, senders: Senders::default() }
     }
 
     /// The tenant's events from now on: everything that is not in the database when this returns will come.
@@ -95,7 +97,27 @@ impl Feeds {
     }
 
     async fn read(&self, tenant: TenantId, after: u64) -> Result<(Vec<Rendered>, bool), Error> {
-        read(&self.pool, &self.keys, tenant, &AuditFilter::default(), None, Stretch::after(after), PAGE).await
+        self.read_history(tenant, &AuditFilter::default(), None, Stretch::after(after), PAGE).await
+    }
+
+    /// One page of events with their content, and whether more follow.
+    pub(super) async fn read_history(
+        &self,
+        tenant: TenantId,
+        filter: &AuditFilter,
+        session_id: Option<&str>,
+        stretch: Stretch,
+        limit: usize,
+    ) -> Result<(Vec<Rendered>, bool), Error> {
+        let mut tx = TenantTx::begin(&self.pool, tenant).await?;
+        let (mut rows, has_more) = audit::streamed_page(&mut tx, &self.segments, filter, session_id, stretch, limit).await?;
+        tx.end().await?;
+        for row in &mut rows {
+            open_row(&self.keys, tenant, &mut row.audit).await?;
+        }
+        let rendered = rows.into_iter().map(|row| Rendered::new(tenant.0, row)).collect::<Result<_, _>>();
+        let rendered = rendered.map_err(|error| sqlx::Error::Decode(error.into()))?;
+        Ok((rendered, has_more))
     }
 
     fn senders(&self) -> std::sync::MutexGuard<'_, HashMap<TenantId, broadcast::Sender<Arc<Rendered>>>> {
@@ -110,27 +132,6 @@ pub(super) async fn newest(pool: &ReadPool, tenant: TenantId) -> Result<u64, Err
     let newest = positions::newest(&mut tx).await?;
     tx.end().await?;
     Ok(newest)
-}
-
-/// One page of events with their content, and whether more follow.
-pub(super) async fn read(
-    pool: &ReadPool,
-    keys: &Keyring,
-    tenant: TenantId,
-    filter: &AuditFilter,
-    session_id: Option<&str>,
-    stretch: Stretch,
-    limit: usize,
-) -> Result<(Vec<Rendered>, bool), Error> {
-    let mut tx = TenantTx::begin(pool, tenant).await?;
-    let (mut rows, has_more) = audit::streamed_page(&mut tx, filter, session_id, stretch, limit).await?;
-    tx.end().await?;
-    for row in &mut rows {
-        open_row(keys, tenant, &mut row.audit).await?;
-    }
-    let rendered = rows.into_iter().map(|row| Rendered::new(tenant.0, row)).collect::<Result<_, _>>();
-    let rendered = rendered.map_err(|error| sqlx::Error::Decode(error.into()))?;
-    Ok((rendered, has_more))
 }
 
 impl fmt::Debug for Feeds {

@@ -79,7 +79,7 @@ pub(crate) async fn list_audit(
     };
 
     let mut tx = TenantTx::begin(&state.pool, principal.tenant_id).await.map_err(Error::from)?;
-    let (mut items, has_more) = audit::page(&mut tx, &filter, stretch, limit).await?;
+    let (mut items, has_more) = audit::page(&mut tx, &state.segments, &filter, stretch, limit).await?;
     tx.end().await.map_err(Error::from)?;
     if parameters.content == Some(Content::Open) {
         open_rows(state.log.keys(), principal.tenant_id, &mut items).await?;
