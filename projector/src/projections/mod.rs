@@ -3,6 +3,7 @@
 
 mod audit_event;
 mod document;
+mod erasure;
 mod knowledge_document;
 mod parked_event;
 mod task;
@@ -40,13 +41,16 @@ pub async fn project(transaction: &mut PgConnection, events: &[Numbered], keys: 
     audit_event::project(transaction, events).await?;
     let mut parked = parked_event::Reasons::of(events);
     tool_calls(transaction, events, &mut parked).await?;
-    let outcomes = outcomes(transaction, events, keys, &mut parked).await?;
+    let erased = erasure::Erased::load(transaction, events).await?;
+    let outcomes = outcomes(transaction, events, &erased, keys, &mut parked).await?;
     task::project(transaction, &outcomes, &mut parked).await?;
     document::project(transaction, &outcomes, &mut parked).await?;
     knowledge_document::project(transaction, &outcomes, &mut parked).await?;
     vector_item::project(transaction, &outcomes, &mut parked).await?;
     template_version::project(transaction, &outcomes, &mut parked).await?;
-    Ok(parked.project(transaction).await?)
+    let parked = parked.project(transaction).await?;
+    erasure::project(transaction, events).await?;
+    Ok(parked)
 }
 
 /// A successful outcome together with what was asked: what the tools' read models are made from.
@@ -127,6 +131,7 @@ fn is_the_rows_fault(code: Option<&str>) -> bool {
 async fn outcomes<'a>(
     transaction: &mut PgConnection,
     events: &'a [Numbered],
+    erased: &erasure::Erased,
     keys: &Keyring,
     parked: &mut parked_event::Reasons,
 ) -> Result<Vec<Outcome<'a>>, Error> {
@@ -134,7 +139,9 @@ async fn outcomes<'a>(
         .iter()
         .filter_map(|at| match &at.event {
             Ok(Event::ToolCall(ToolCallEvent::ToolCallSucceeded(succeeded)))
-                if feeds_a_read_model(&succeeded.tool) && !succeeded.erased =>
+                if feeds_a_read_model(&succeeded.tool)
+                    && !succeeded.erased
+                    && !erased.covers(at.tenant_id, succeeded.data_subject.as_deref()) =>
             {
                 Some((at, succeeded))
             }

@@ -1,0 +1,28 @@
+-- Content can be erased: a data subject's calls are known by its pseudonym, and what was made of erased content is deleted.
+-- docs/audit/erasure.md says how.
+
+-- Whom the content of a call is about. Absent where the caller named nobody: then it is the tenant's.
+alter table tool_call add column data_subject text;
+create index tool_call_data_subject on tool_call (tenant_id, data_subject) where data_subject is not null;
+
+-- What has been erased, and as of which position. Content that comes later, of whatever a worker still held, makes no rows.
+create table erasure (
+    tenant_id  uuid        not null,
+    -- A data subject's pseudonym, or `tenant`.
+    scope      text        not null,
+    erased_at  timestamptz not null,
+    position   bigint      not null,
+    primary key (tenant_id, scope)
+);
+
+alter table erasure enable row level security;
+alter table erasure force row level security;
+create policy tenant_reads on erasure for select to toolgate_reader
+    using (tenant_id = (select nullif(current_setting('app.current_tenant', true), '')::uuid));
+create policy projector_writes on erasure to toolgate_projector using (true) with check (true);
+grant select on erasure to toolgate_reader;
+grant select, insert on erasure to toolgate_projector;
+
+-- The reason why an event was parked may quote what it could not read.
+grant delete on task, task_change, document, knowledge_document, knowledge_index, vector_item, vector_collection, template_version,
+    parked_event to toolgate_projector;
