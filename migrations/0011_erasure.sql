@@ -26,3 +26,19 @@ grant select, insert on erasure to toolgate_projector;
 -- The reason why an event was parked may quote what it could not read.
 grant delete on task, task_change, document, knowledge_document, knowledge_index, vector_item, vector_collection, template_version,
     parked_event to toolgate_projector;
+
+-- PostgreSQL's own statistics quote what is frequent in a column, and no deletion takes it out of them again. So none are kept of
+-- what somebody said.
+alter table task alter column title set statistics 0, alter column description set statistics 0,
+    alter column assignee set statistics 0, alter column labels set statistics 0;
+alter table task_change alter column comment set statistics 0;
+alter table document alter column title set statistics 0;
+alter table knowledge_document alter column document_id set statistics 0, alter column title set statistics 0,
+    alter column content set statistics 0, alter column metadata set statistics 0, alter column source set statistics 0,
+    alter column search_vector set statistics 0;
+alter table knowledge_index alter column document_id set statistics 0, alter column metadata set statistics 0,
+    alter column search_vector set statistics 0;
+alter table vector_item alter column item_id set statistics 0, alter column embedding set statistics 0,
+    alter column metadata set statistics 0, alter column search_vector set statistics 0;
+alter table template_version alter column markdown set statistics 0, alter column description set statistics 0;
+alter table parked_event alter column reason set statistics 0;

@@ -85,7 +85,9 @@ mod tests {
         let tenant = |n| TenantId(Uuid::from_u128(n));
         let id = DataErased::of(Some("a")).id(tenant(1));
         assert_eq!(id, DataErased::of(Some("a")).id(tenant(1)));
-        for other in [DataErased::of(Some("b")).id(tenant(1)), DataErased::of(None).id(tenant(1)), DataErased::of(Some("a")).id(tenant(2))] {
+        for other in
+            [DataErased::of(Some("b")).id(tenant(1)), DataErased::of(None).id(tenant(1)), DataErased::of(Some("a")).id(tenant(2))]
+        {
             assert_ne!(id, other);
         }
     }

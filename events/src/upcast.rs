@@ -1,7 +1,10 @@
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::{Authorization, CallOptions, ErasureEvent, Event, Lane, RefusalEvent, ToolCallEvent, ToolCallRequested, ToolCallSucceeded, tools};
+use crate::{
+    Authorization, CallOptions, ErasureEvent, Event, Lane, RefusalEvent, ToolCallEvent, ToolCallRequested, ToolCallSucceeded,
+    tools,
+};
 
 /// Why the bytes of an event could not be understood. The event stays in the log and in the audit trail as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

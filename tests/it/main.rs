@@ -11,6 +11,7 @@ mod attacks;
 mod basehub;
 mod census;
 mod contracts;
+mod erasure;
 mod faults;
 mod flow;
 mod golden;
