@@ -12,6 +12,19 @@ const OF_NOBODY: [&str; 2] = ["_sqlx_migrations", "projection_checkpoint"];
 const UPDATED: [&str; 7] =
     ["document", "knowledge_document", "knowledge_index", "projection_checkpoint", "task", "tool_call", "vector_item"];
 
+/// Where the projector deletes rows: what was made of content that was erased.
+const ERASED: [&str; 9] = [
+    "document",
+    "knowledge_document",
+    "knowledge_index",
+    "parked_event",
+    "task",
+    "task_change",
+    "template_version",
+    "vector_collection",
+    "vector_item",
+];
+
 /// The tenant's policy, as PostgreSQL spells it.
 const OF_THE_TENANT: &str =
     "(tenant_id = ( SELECT (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid AS \"nullif\"))";
@@ -176,6 +189,9 @@ async fn every_grant_is_one_that_its_role_needs() {
         grant("toolgate_projector", "INSERT");
         if UPDATED.contains(&table) {
             grant("toolgate_projector", "UPDATE");
+        }
+        if ERASED.contains(&table) {
+            grant("toolgate_projector", "DELETE");
         }
     }
     expected.sort();
