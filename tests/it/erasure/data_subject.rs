@@ -51,5 +51,5 @@ async fn what_is_about_one_data_subject_is_erased_and_nothing_else() {
     about("again", "patient-8", &body).await.problem(422, "idempotency-mismatch");
     assert_eq!(about("new", "patient-8", &body).await.status, 200);
     assert_eq!(client.call_and_wait("plain", &body).await.status, 200);
-    about("bad", &"x".repeat(129), &body).await.problem(400, "invalid-request");
+    about("bad", &"x".repeat(129), &body).await.problem(400, "invalid");
 }
