@@ -122,7 +122,8 @@ async fn two_tenants_can_have_the_same_keys_in_every_table() {
         )
         .await
         .unwrap();
-    let erasure = format!("insert into erasure (tenant_id, scope, erased_at, position) values ('{}', 's', now(), 1)", owner.tenant.0);
+    let erasure =
+        format!("insert into erasure (tenant_id, scope, erased_at, position) values ('{}', 's', now(), 1)", owner.tenant.0);
     superuser.execute(erasure.as_str()).await.unwrap();
     let segment = format!(
         "insert into audit_segment (tenant_id, first_position, last_position, prev_hash, hash, first_occurred_at, last_occurred_at, size, sha256)
