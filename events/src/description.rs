@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::Value;
 
-use crate::{DecodeError, RefusalEvent, ToolCallEvent, upcast};
+use crate::{DecodeError, ErasureEvent, RefusalEvent, ToolCallEvent, upcast};
 
 /// Schemas by name; one refers to another as `#/components/schemas/<name>`, as in OpenAPI and AsyncAPI.
 pub type Schemas = BTreeMap<String, Value>;
@@ -36,6 +36,7 @@ pub fn events() -> (Vec<EventDescription>, Schemas) {
     for (mut found, kind) in [
         (schemas_of::<ToolCallEvent>(), ToolCallEvent::schema_name()),
         (schemas_of::<RefusalEvent>(), RefusalEvent::schema_name()),
+        (schemas_of::<ErasureEvent>(), ErasureEvent::schema_name()),
     ] {
         let variants = found.remove(kind.as_ref()).and_then(|mut schema| Some(schema.get_mut("oneOf")?.take()));
         let variants = variants.as_ref().and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
@@ -99,6 +100,7 @@ mod tests {
     fn every_event_is_described_with_the_version_that_is_written() {
         let (events, schemas) = events();
         let names: Vec<_> = events.iter().map(|event| event.event_type.as_str()).collect();
+        assert!(names.contains(&ErasureEvent::ERASED), "{names:?}");
         assert!(names.contains(&ToolCallEvent::REQUESTED) && names.contains(&RefusalEvent::RATE_LIMITED), "{names:?}");
         let requested = events.iter().find(|event| event.event_type == ToolCallEvent::REQUESTED).unwrap();
         assert_eq!(requested.versions, [1, 2, 3]);

@@ -4,7 +4,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
-    CallId, DecodeError, Event, RefusalEvent, TenantId, ToolCallEvent,
+    CallId, DataErased, DecodeError, ErasureEvent, Event, RefusalEvent, TenantId, ToolCallEvent,
     sealing::{self, Member},
     serde_text, upcast,
 };
@@ -107,6 +107,31 @@ impl Envelope {
             aggregate_id: CallId(stamp.event_id),
             aggregate_sequence: 1,
             correlation_id: stamp.event_id,
+            causation_id: stamp.causation_id,
+            actor: stamp.actor,
+            occurred_at: stamp.occurred_at,
+            trace_context: stamp.trace_context,
+            data: event.data()?,
+            form: Form::Open,
+        })
+    }
+
+    /// A new erasure, which is an aggregate of this one event.
+    ///
+    /// # Errors
+    /// None for the event types of this release; the signature is serde's.
+    pub fn of_erasure(erased: DataErased, tenant_id: TenantId, stamp: Stamp) -> Result<Self, serde_json::Error> {
+        let id = erased.id(tenant_id);
+        let event = ErasureEvent::DataErased(erased);
+        Ok(Self {
+            event_id: stamp.event_id,
+            event_type: event.name().to_owned(),
+            event_version: event.version(),
+            tenant_id,
+            aggregate_type: ErasureEvent::AGGREGATE_TYPE.to_owned(),
+            aggregate_id: id,
+            aggregate_sequence: 1,
+            correlation_id: id.0,
             causation_id: stamp.causation_id,
             actor: stamp.actor,
             occurred_at: stamp.occurred_at,

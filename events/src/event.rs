@@ -4,13 +4,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::{CallId, Lane, RefusalEvent};
+use crate::{CallId, ErasureEvent, Lane, RefusalEvent};
 
 /// Whatever the log may hold.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     ToolCall(ToolCallEvent),
     Refusal(RefusalEvent),
+    Erasure(ErasureEvent),
 }
 
 impl Event {
@@ -19,6 +20,7 @@ impl Event {
         match self {
             Self::ToolCall(event) => event.name(),
             Self::Refusal(event) => event.name(),
+            Self::Erasure(event) => event.name(),
         }
     }
 
@@ -27,6 +29,7 @@ impl Event {
         match self {
             Self::ToolCall(event) => event.version(),
             Self::Refusal(event) => event.version(),
+            Self::Erasure(event) => event.version(),
         }
     }
 
@@ -38,6 +41,7 @@ impl Event {
         match self {
             Self::ToolCall(event) => event.data(),
             Self::Refusal(event) => event.data(),
+            Self::Erasure(event) => event.data(),
         }
     }
 
@@ -45,7 +49,7 @@ impl Event {
     pub fn into_tool_call(self) -> Option<ToolCallEvent> {
         match self {
             Self::ToolCall(event) => Some(event),
-            Self::Refusal(_) => None,
+            Self::Refusal(_) | Self::Erasure(_) => None,
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod canonical;
 mod catalog;
 pub mod description;
 mod envelope;
+mod erasure;
 mod event;
 mod ids;
 pub mod json_schema;
@@ -25,6 +26,7 @@ mod upcast;
 pub use call_view::{CallLinks, CallView};
 pub use catalog::Catalog;
 pub use envelope::{Envelope, Form, Stamp, TraceContext};
+pub use erasure::{DataErased, ErasureEvent, ErasureScope};
 pub use event::{
     Authorization, CallError, CallOptions, Event, ToolCallCancelled, ToolCallEvent, ToolCallFailed, ToolCallRequested,
     ToolCallRetried, ToolCallStarted, ToolCallSucceeded,

@@ -35,6 +35,8 @@ pub struct Lane(String);
 impl Lane {
     /// Where refusals live, which nobody works on: no tool may run in it.
     pub const REFUSAL: &'static str = "refusal";
+    /// Where erasures live: the same.
+    pub const ERASURE: &'static str = "erasure";
 
     /// # Errors
     /// Anything but 1 to 32 characters of `a-z`, `0-9` and `-`: a lane is a subject token and a consumer name.
@@ -47,6 +49,15 @@ impl Lane {
 
     pub fn refusal() -> Self {
         Self(Self::REFUSAL.to_owned())
+    }
+
+    pub fn erasure() -> Self {
+        Self(Self::ERASURE.to_owned())
+    }
+
+    /// Whether calls live here.
+    pub fn is_of_calls(&self) -> bool {
+        ![Self::REFUSAL, Self::ERASURE].contains(&self.0.as_str())
     }
 
     /// Where the tools of upstream MCP servers run: one lane, because the broker's permissions are made of a list that never changes.

@@ -1,7 +1,10 @@
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::{Authorization, CallOptions, Event, Lane, RefusalEvent, ToolCallEvent, ToolCallRequested, ToolCallSucceeded, tools};
+use crate::{
+    Authorization, CallOptions, ErasureEvent, Event, Lane, RefusalEvent, ToolCallEvent, ToolCallRequested, ToolCallSucceeded,
+    tools,
+};
 
 /// Why the bytes of an event could not be understood. The event stays in the log and in the audit trail as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +31,7 @@ pub fn upcast(event_type: &str, version: u32, data: &Value) -> Result<Event, Dec
     Ok(match (event_type, version) {
         (RefusalEvent::DENIED, 1) => Event::Refusal(RefusalEvent::ToolCallDenied(read.data()?)),
         (RefusalEvent::RATE_LIMITED, 1) => Event::Refusal(RefusalEvent::RateLimitExceeded(read.data()?)),
+        (ErasureEvent::ERASED, 1) => Event::Erasure(ErasureEvent::DataErased(read.data()?)),
         _ => Event::ToolCall(tool_call(&read)?),
     })
 }
@@ -50,7 +54,8 @@ fn tool_call(read: &Reader<'_>) -> Result<ToolCallEvent, DecodeError> {
             | ToolCallEvent::FAILED
             | ToolCallEvent::CANCELLED
             | RefusalEvent::DENIED
-            | RefusalEvent::RATE_LIMITED,
+            | RefusalEvent::RATE_LIMITED
+            | ErasureEvent::ERASED,
             version,
         ) => return Err(DecodeError::UnknownVersion { event_type: read.event_type.to_owned(), version }),
         _ => return Err(DecodeError::UnknownType(read.event_type.to_owned())),

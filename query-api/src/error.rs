@@ -55,13 +55,16 @@ impl From<Error> for Problem {
             Error::LastEventId => Self::invalid("Last-Event-ID", error.to_string()),
             Error::PositionNotReached(_) | Error::NotProjected => Self::unavailable(error.to_string()),
             Error::Database(cause) if is_outage(cause) => unavailable(&error),
-            Error::Keys(KeyError::Broken(_)) => {
+            // Its row goes as soon as the erasure is projected.
+            Error::Artifact(ArtifactError::Erased) => Self::not_found(),
+            Error::Keys(KeyError::Broken(_)) | Error::Artifact(ArtifactError::Keys(KeyError::Broken(_))) => {
                 tracing::error!(error = %error, "content could not be opened");
                 Self::internal()
             }
-            Error::Log(_) | Error::Load(_) | Error::Keys(_) | Error::Artifact(ArtifactError::Unavailable(_)) => {
-                unavailable(&error)
-            }
+            Error::Log(_)
+            | Error::Load(_)
+            | Error::Keys(_)
+            | Error::Artifact(ArtifactError::Unavailable(_) | ArtifactError::Keys(_)) => unavailable(&error),
             Error::Database(_) | Error::Artifact(ArtifactError::NotFound) | Error::Segment { .. } => {
                 tracing::error!(error = %error, "a read model could not be read");
                 Self::internal()

@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use serde_json::Value;
-use toolgate_events::{DecodeError, Envelope, Event, RefusalEvent, ToolCallEvent, upcast};
+use toolgate_events::{DecodeError, Envelope, ErasureEvent, Event, RefusalEvent, ToolCallEvent, upcast};
 
 fn golden() -> Vec<(String, Value)> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../events/golden");
@@ -30,6 +30,7 @@ fn known() -> BTreeSet<(String, u32)> {
         ToolCallEvent::CANCELLED,
         RefusalEvent::DENIED,
         RefusalEvent::RATE_LIMITED,
+        ErasureEvent::ERASED,
     ];
     let is_known = |name: &str, version| match upcast(name, version, &Value::Null) {
         Ok(_) | Err(DecodeError::Data { .. }) => true,

@@ -12,6 +12,7 @@ mod audit;
 mod basehub;
 mod census;
 mod contracts;
+mod erasure;
 mod faults;
 mod flow;
 mod golden;

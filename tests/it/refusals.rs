@@ -134,6 +134,7 @@ async fn refusals_in(log: &Log) -> Vec<(TenantId, RefusalEvent)> {
         while let Some(message) = reader.next().await {
             let envelope = Envelope::decode(&message.unwrap().payload).unwrap();
             match envelope.event().unwrap() {
+                Event::Erasure(erasure) => panic!("nobody erased anything: {erasure:?}"),
                 Event::Refusal(refusal) => refusals.push((envelope.tenant_id, refusal)),
                 Event::ToolCall(event) => panic!("{event:?}"),
             }

@@ -248,7 +248,9 @@ impl<'a> Job<'a> {
         let adapter = adapters::find(&request.tool)?;
         let particulars = adapters::particulars(&request.tool, &request.arguments);
         let side_effects = particulars.side_effects.unwrap_or(contract.side_effects);
-        let cache = contract.cache.filter(|_| side_effects == SideEffects::ReadOnly);
+        // What is about somebody must not come back in another's call after it was erased.
+        let may_be_kept = side_effects == SideEffects::ReadOnly && request.data_subject.is_none();
+        let cache = contract.cache.filter(|_| may_be_kept);
         let reusable = cache.map(|cache| {
             let (hash, asked) = (context.answers.contract_hash(contract), request.options.freshness_seconds);
             let arguments = Value::Object(request.arguments.clone());

@@ -2,9 +2,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 use toolgate_events::{
-    CallId, CallSubject, Envelope, Event, TenantId, ToolCall, ToolCallRequested, TraceContext, tool_call::Command,
+    CallId, CallSubject, Envelope, Event, TenantId, ToolCall, ToolCallEvent, ToolCallRequested, TraceContext, tool_call::Command,
 };
-use toolgate_store::{AppendError, Expect, ReplyTo, WaitForReply};
+use toolgate_store::{AppendError, Expect, KeyError, ReplyTo, WaitForReply};
 use tracing::Instrument;
 
 use super::{APPEND_PATIENCE, CallState, Error};
@@ -26,6 +26,8 @@ pub struct RequestToolCall {
     pub request: Box<ToolCallRequested>,
     /// What the request was known again by before fingerprints were keyed.
     pub plain_fingerprint: String,
+    /// Whether the keys of its content were destroyed, so that nothing new is accepted.
+    pub is_erased: bool,
     pub trace_context: TraceContext,
     /// How long the caller waits for the outcome.
     pub wait: Option<Duration>,
@@ -50,9 +52,26 @@ pub struct Accepted {
 /// [`Error`]; after `AppendError::Unknown` the call may exist, and the same request again finds it.
 pub async fn handle(state: &State, command: RequestToolCall) -> Result<Accepted, Error> {
     let deadline = command.wait.map(|wait| Instant::now() + wait);
-    let RequestToolCall { tenant_id, call_id, request, plain_fingerprint, trace_context, changes_read_models, may_exist, .. } =
-        command;
+    let RequestToolCall {
+        tenant_id,
+        call_id,
+        mut request,
+        plain_fingerprint,
+        is_erased,
+        trace_context,
+        changes_read_models,
+        may_exist,
+        ..
+    } = command;
     let subject = CallSubject::new(state.log.partitions(), tenant_id, request.lane.clone(), call_id);
+    if is_erased {
+        let first = state.log.load(&subject).await?.into_iter().next().and_then(|first| first.envelope.event().ok());
+        let Some(Event::ToolCall(ToolCallEvent::ToolCallRequested(first))) = first else { return Err(KeyError::Erased.into()) };
+        if first.data_subject == request.data_subject {
+            request.request_fingerprint = first.request_fingerprint;
+        }
+        return existing(state, &subject, request, &plain_fingerprint).await?.ok_or(KeyError::Erased.into());
+    }
     // Taken before the append: the outcome may be announced before the acknowledgement is back.
     let waiting = deadline.map(|deadline| (deadline, state.replies.wait_for(call_id)));
     let following = waiting.as_ref().filter(|_| changes_read_models).map(|_| state.announcements.follow(tenant_id));

@@ -2,6 +2,7 @@
 
 pub mod basehub_webhook;
 pub mod cancel_tool_call;
+mod data_subject;
 mod idempotency_key;
 mod own_token;
 mod prefer;

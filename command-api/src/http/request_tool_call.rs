@@ -14,9 +14,9 @@ use toolgate_events::{Authorization, CallId, CallOptions, CallView, ToolCallRequ
 use toolgate_security::{
     Accepts, Admitted, DeniedAll, FieldError, Principal, Problem, ProblemDocument, ProblemKind, RequestContext, StrictJson, media,
 };
-use toolgate_store::Scope;
+use toolgate_store::{KeyError, Scope};
 
-use super::{BodySchema, CallSchema, idempotency_key, own_token, prefer, view};
+use super::{BodySchema, CallSchema, data_subject, idempotency_key, own_token, prefer, view};
 use crate::{
     commands::Error,
     commands::request_tool_call::{self as command, Accepted, RequestToolCall},
@@ -69,6 +69,7 @@ pub struct Options {
     request_body = BodySchema,
     params(
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters, bare or quoted; scope: tenant, principal and tool"),
+        ("Data-Subject" = Option<String>, Header, description = "Whom the content is about: 1 to 128 printable ASCII characters. It is sealed under a key of theirs, which can be destroyed; the id itself is not kept"),
         ("Prefer" = Option<String>, Header, description = "`wait=N`, in seconds (RFC 7240)"),
     ),
     responses(
@@ -97,6 +98,7 @@ pub struct Options {
         (status = 403, description = "The token does not allow this tool", body = ProblemDocument<'_>, content_type = "application/problem+json"),
         (status = 404, description = "No such tool", body = ProblemDocument<'_>, content_type = "application/problem+json"),
         (status = 406, description = "Accept excludes application/json", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 409, description = "What it is about was erased", body = ProblemDocument<'_>, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = ProblemDocument<'_>, content_type = "application/problem+json"),
         (status = 415, description = "The body is not application/json", body = ProblemDocument<'_>, content_type = "application/problem+json"),
         (status = 422, description = "The key was used for another request", body = ProblemDocument<'_>, content_type = "application/problem+json"),
@@ -140,11 +142,13 @@ async fn accept(
     accepts?;
     admitted.for_tool(contract.name).await?;
     let key = idempotency_key::parse(headers)?;
+    let about = data_subject::parse(headers)?;
     let Body { tool, arguments, session_id, options } = body;
     let others = [
         ("/session_id", session_id.as_deref()),
         ("/options/locale", options.locale.as_deref()),
         ("Idempotency-Key", key.as_deref()),
+        ("Data-Subject", about.as_deref()),
     ];
     own_token::refuse(headers, &arguments, &others)?;
     let fingerprinted = json!({"tool": tool, "arguments": arguments, "session_id": session_id, "options": options});
@@ -155,9 +159,17 @@ async fn accept(
         Some(key) => CallId::from_key(principal.tenant_id, &principal.subject, contract.name, key),
         None => CallId(state.clock.new_id()),
     };
-    let scope = Scope::tenant();
-    let request_fingerprint =
-        state.log.keys().fingerprint(principal.tenant_id, &scope, &fingerprinted).await.map_err(Error::from)?;
+    let (keys, tenant) = (state.log.keys(), principal.tenant_id);
+    let scope = match &about {
+        Some(about) => keys.scope_of(tenant, about).await.map_err(Error::from)?,
+        None => Scope::tenant(),
+    };
+    // After an erasure nobody can say whether it is the same request: whoever has its key gets the call without its content.
+    let (request_fingerprint, is_erased) = match keys.fingerprint(tenant, &scope, &fingerprinted).await {
+        Ok(fingerprint) => (fingerprint, false),
+        Err(KeyError::Erased) => (String::new(), true),
+        Err(error) => return Err(Error::from(error).into()),
+    };
     let request = Box::new(ToolCallRequested {
         tool,
         lane: contract.lane.clone(),
@@ -186,6 +198,7 @@ async fn accept(
         call_id,
         request,
         plain_fingerprint,
+        is_erased,
         trace_context: context.trace_context(),
         wait,
         may_exist: key.is_some(),

@@ -42,7 +42,7 @@ pub use definitions::{Definitions, DefinitionsError};
 pub use discovered::Discovered;
 pub use entries::EntryError;
 pub use invalidations::Invalidated;
-pub use keys::{KeyError, Keyring, MasterKeys, Scope};
+pub use keys::{Custody, FRESH as KEYS_FRESH, Held, KeyEntry, KeyError, Keyring, MasterKeys, Scope, WrappedKey};
 pub use load::{LoadError, Recorded, fold};
 pub use log::{Log, LogError, LogOptions, PartitionState};
 pub use park::Parked;

@@ -1,6 +1,6 @@
 use async_nats::jetstream::{self, ErrorCode};
 use bytes::Bytes;
-use toolgate_events::{CallId, CallSubject, DecodeError, Envelope, Lane, Partition, SubjectError, TenantId, ToolCall};
+use toolgate_events::{CallId, CallSubject, DecodeError, Envelope, Partition, SubjectError, TenantId, ToolCall};
 
 use crate::{KeyError, Log, Received};
 
@@ -63,8 +63,8 @@ impl Log {
         let mut from = 1;
         while let Some(message) = self.next_message(partition, &name, from).await? {
             let subject = CallSubject::parse(&message.subject)?;
-            // A refusal is no call, whoever asks for its id.
-            if subject.lane != Lane::refusal() {
+            // A refusal is no call, and neither is an erasure, whoever asks for its id.
+            if subject.lane.is_of_calls() {
                 return Ok(Some(subject));
             }
             from = message.sequence + 1;

@@ -37,6 +37,9 @@ pub struct TenantEntry {
     /// Tokens issued at this time or earlier count no longer.
     #[serde(default)]
     pub tokens_revoked_at: Option<DateTime<Utc>>,
+    /// Its content is gone for good, so it stays suspended.
+    #[serde(default)]
+    pub is_erased: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,7 +152,7 @@ mod tests {
         assert_eq!(token, Some(Revocation::Token { digest: [0xa5; 32], expires_at: None }));
         let id = TenantId(uuid::Uuid::from_u128(7));
         let tenant = decode(&format!("{TENANT}{id}"), br#"{"is_suspended": true}"#).unwrap();
-        assert_eq!(tenant, Some(Revocation::Tenant(id, TenantEntry { is_suspended: true, tokens_revoked_at: None })));
+        assert_eq!(tenant, Some(Revocation::Tenant(id, TenantEntry { is_suspended: true, ..TenantEntry::default() })));
         for stranger in ["access.other.x", "access.token.zz", "access.token.a5", "access.tenant.x"] {
             assert_eq!(decode(stranger, b"{}").unwrap(), None, "{stranger}");
         }

@@ -3,6 +3,7 @@
 
 mod audit_event;
 mod document;
+mod erasure;
 mod knowledge_document;
 mod parked_event;
 mod retry;
@@ -48,7 +49,9 @@ pub async fn project(transaction: &mut PgConnection, events: &mut [Numbered], ke
     outcomes_of_tools(transaction, events, keys, &mut parked).await?;
     // Whatever followed a refused event in the same batch waits as it would in the next one.
     parked.hold_back(events);
-    Ok(parked.project(transaction).await?)
+    let parked = parked.project(transaction).await?;
+    erasure::project(transaction, events).await?;
+    Ok(parked)
 }
 
 /// The tools' read models.
@@ -58,7 +61,8 @@ async fn outcomes_of_tools(
     keys: &Keyring,
     parked: &mut parked_event::Reasons,
 ) -> Result<(), Error> {
-    let outcomes = outcomes(transaction, events, keys, parked).await?;
+    let erased = erasure::Erased::load(transaction, events).await?;
+    let outcomes = outcomes(transaction, events, &erased, keys, parked).await?;
     task::project(transaction, &outcomes, parked).await?;
     document::project(transaction, &outcomes, parked).await?;
     knowledge_document::project(transaction, &outcomes, parked).await?;
@@ -149,6 +153,7 @@ fn is_the_rows_fault(code: Option<&str>) -> bool {
 async fn outcomes<'a>(
     transaction: &mut PgConnection,
     events: &'a [Numbered],
+    erased: &erasure::Erased,
     keys: &Keyring,
     parked: &mut parked_event::Reasons,
 ) -> Result<Vec<Outcome<'a>>, Error> {
@@ -156,7 +161,9 @@ async fn outcomes<'a>(
         .iter()
         .filter_map(|at| match &at.event {
             Ok(Event::ToolCall(ToolCallEvent::ToolCallSucceeded(succeeded)))
-                if feeds_a_read_model(&succeeded.tool) && !succeeded.erased =>
+                if feeds_a_read_model(&succeeded.tool)
+                    && !succeeded.erased
+                    && !erased.covers(at.tenant_id, succeeded.data_subject.as_deref()) =>
             {
                 Some((at, succeeded))
             }

@@ -118,12 +118,12 @@ async fn insert(transaction: &mut PgConnection, new: &[&Change<'_>], on_conflict
     }
     let statement = format!(
         "insert into tool_call (tenant_id, call_id, tool, lane, status, session_id, principal, arguments, options, result, error,
-             attempts, requested_at, finished_at, requested_position, position, cached, stale)
-         select a, b, c, d, e, f, g, h::json, i::json, j::json, k::json, l, m, n, o, p, q, r
+             attempts, requested_at, finished_at, requested_position, position, cached, stale, data_subject)
+         select a, b, c, d, e, f, g, h::json, i::json, j::json, k::json, l, m, n, o, p, q, r, s
          from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
              $10::text[], $11::text[], $12::int[], $13::timestamptz[], $14::timestamptz[], $15::bigint[], $16::bigint[],
-             $17::bool[], $18::bool[])
-             as n (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r)
+             $17::bool[], $18::bool[], $19::text[])
+             as n (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s)
          on conflict (tenant_id, call_id) do {on_conflict}"
     );
     sqlx::query(&statement)
@@ -145,6 +145,7 @@ async fn insert(transaction: &mut PgConnection, new: &[&Change<'_>], on_conflict
         .bind(column!(requests, |(change, _)| signed(change.position)))
         .bind(column!(requests, |(change, _)| change.call.cached))
         .bind(column!(requests, |(change, _)| change.call.stale))
+        .bind(column!(requests, |(_, request)| request.data_subject.as_deref()))
         .execute(transaction)
         .await?;
     Ok(())

@@ -123,7 +123,7 @@ pub(crate) async fn of_call(tx: &mut TenantTx, segments: &Segments, call: CallId
     let filter = AuditFilter { call_id: Some(call), ..AuditFilter::default() };
     let mut query = QueryBuilder::new(format!("select {COLUMNS} from audit_event a where"));
     push_filter(&mut query, &filter, Stretch::after(0));
-    query.push(" and a.aggregate_type <> 'refusal' order by a.position");
+    query.push(" and a.aggregate_type not in ('refusal', 'erasure') order by a.position");
     let rows = query.build().try_map(|row: PgRow| audit_row(&row)).fetch_all(&mut **tx).await?;
     // Where a call begins and ends is known without looking through the archive.
     let Some(stretch) = tool_calls::stretch(tx, call).await? else { return Ok(rows) };

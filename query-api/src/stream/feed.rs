@@ -100,7 +100,7 @@ impl Feeds {
         self.read_history(tenant, &AuditFilter::default(), None, Stretch::after(after), PAGE).await
     }
 
-    /// One page of events, and whether more follow.
+    /// One page of events with their content, and whether more follow.
     pub(super) async fn read_history(
         &self,
         tenant: TenantId,

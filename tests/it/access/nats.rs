@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use toolgate_events::{CallId, CallSubject, Envelope, Lane, Stamp, ToolCallEvent};
-use toolgate_store::{Artifacts, Clock, Expect, Grant, Log, Login, TlsFiles, User};
+use toolgate_store::{Artifacts, Clock, Expect, Grant, Log, Login, Scope, TlsFiles, User};
 
 use crate::app::{PARTITIONS, RawNats, Stack, Tenant, request};
 
@@ -237,7 +237,7 @@ async fn a_worker_keeps_an_artifact_again_without_the_right_to_purge() {
     let (tenant, artifact) = (Tenant::new().id(), Clock::system().new_id());
     // Several chunks, then the same again as by a call that runs twice, then others.
     for bytes in [vec![7; 300_000], vec![7; 300_000], vec![7; 299_999], vec![8; 299_999]] {
-        keeps.put(tenant, artifact, &bytes).await.unwrap();
+        keeps.put(tenant, &Scope::tenant(), artifact, &bytes).await.unwrap();
         let mut found = Vec::new();
         reads.get(tenant, artifact).await.unwrap().read_to_end(&mut found).await.unwrap();
         assert!(found == bytes, "{} of {} bytes", found.len(), bytes.len());

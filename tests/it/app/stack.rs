@@ -9,7 +9,7 @@ use toolgate::{
     master_keys, migrations,
     services::{Connections, DATABASE, EphemeralOptions, PostgresRole, Progress, Services},
 };
-use toolgate_events::{CallSubject, Lane};
+use toolgate_events::CallSubject;
 use toolgate_store::{Log, LogOptions, TlsFiles, User};
 
 use super::{Tenant, services::Shared};
@@ -118,7 +118,7 @@ impl Stack {
         let mut count = 0;
         for partition in log.all_partitions() {
             let messages: Vec<_> = log.read_since(partition, None, DateTime::UNIX_EPOCH).await.unwrap().collect().await;
-            let is_call = |subject: &str| CallSubject::parse(subject).unwrap().lane != Lane::refusal();
+            let is_call = |subject: &str| CallSubject::parse(subject).unwrap().lane.is_of_calls();
             count += messages.into_iter().filter(|message| is_call(&message.as_ref().unwrap().subject)).count();
         }
         count

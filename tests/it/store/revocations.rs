@@ -27,7 +27,7 @@ async fn changes_at_the_same_time_are_all_kept() {
     let (epochs, suspension) = futures::join!(epochs, suspension);
     epochs.into_iter().chain([suspension]).collect::<Result<(), _>>().unwrap();
     let (changes, sequence) = log.read_after(0).await.unwrap();
-    let entry = TenantEntry { is_suspended: true, tokens_revoked_at: Some(at(4)) };
+    let entry = TenantEntry { is_suspended: true, tokens_revoked_at: Some(at(4)), is_erased: false };
     assert_eq!(changes, [Revocation::Tenant(tenant, entry)]);
     assert_eq!(sequence, 5);
 }

@@ -126,6 +126,15 @@ async fn two_tenants_can_have_the_same_keys_in_every_table() {
         )
         .await
         .unwrap();
+    let erasure =
+        format!("insert into erasure (tenant_id, scope, erased_at, position) values ('{}', 's', now(), 1)", owner.tenant.0);
+    superuser.execute(erasure.as_str()).await.unwrap();
+    let segment = format!(
+        "insert into audit_segment (tenant_id, first_position, last_position, prev_hash, hash, first_occurred_at, last_occurred_at, size, sha256)
+         values ('{}', 1, 1, '', '', now(), now(), 1, '')",
+        owner.tenant.0
+    );
+    superuser.execute(segment.as_str()).await.unwrap();
     let mut tables = tenant_tables(&mut superuser).await;
     // Its rows come along with those of knowledge_document, by a trigger.
     tables.retain(|table| table != "knowledge_index");

@@ -16,6 +16,7 @@ use crate::{
 mod audit;
 mod bench;
 mod command_api;
+mod keys;
 mod knowledge;
 mod log;
 mod mcp;
@@ -52,6 +53,7 @@ enum Command {
     Migrate(migrate::Migrate),
     Token(token::Token),
     Tenant(tenant::Tenant),
+    Keys(keys::Keys),
     Audit(audit::Audit),
     Bench(bench::Bench),
     Knowledge(knowledge::Knowledge),
@@ -137,6 +139,10 @@ enum Error {
     Denied,
     #[error("calls that would be decided differently: {0}")]
     DecidesDifferently(u64),
+    #[error(transparent)]
+    Keys(#[from] toolgate_store::KeyError),
+    #[error("{0}")]
+    Erasure(String),
     #[error("cannot read the log: {0}")]
     Reading(#[from] toolgate_store::ConsumeError),
     #[error("{0}")]
@@ -179,6 +185,7 @@ async fn dispatch(command: Command) -> Result<(), Error> {
         Command::Migrate(migrate) => migrate.run().await,
         Command::Token(token) => token.run().await,
         Command::Tenant(tenant) => tenant.run().await,
+        Command::Keys(keys) => keys.run().await,
         Command::Audit(audit) => audit.run().await,
         Command::Bench(bench) => bench.run().await,
         Command::Knowledge(knowledge) => knowledge.run().await,

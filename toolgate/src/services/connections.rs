@@ -133,6 +133,14 @@ impl Connections {
         Log::connect(self.operator(), &options).await
     }
 
+    /// The same, by whoever needs the master keys.
+    ///
+    /// # Errors
+    /// [`LogError`]
+    pub async fn open_log_with_keys(&self, settings: &Settings) -> Result<Log, LogError> {
+        Log::connect(self.operator(), &log_options(settings)?).await
+    }
+
     /// The operator's login to NATS.
     pub fn operator(&self) -> Login<'_> {
         self.login(&self.nats, User::Operator)

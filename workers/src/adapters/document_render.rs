@@ -11,6 +11,7 @@ use toolgate_events::{
     canonical,
     tools::{DocumentFormat, DocumentRenderInput, DocumentRenderOutput},
 };
+use toolgate_store::Scope;
 use toolgate_render::{Document, Error, Format, Rendered, render};
 use uuid::Uuid;
 
@@ -44,7 +45,7 @@ pub async fn run(call: &Call, environment: &Environment) -> Result<Value, ToolEr
     let artifact_id = Uuid::new_v5(&call.call_id.0, format!("artifact {sha256}").as_bytes());
     environment
         .artifacts
-        .put(call.tenant_id, artifact_id, &rendered.bytes)
+        .put(call.tenant_id, &Scope::of(call.data_subject.as_deref()), artifact_id, &rendered.bytes)
         .await
         .map_err(|error| ToolError::Infrastructure(error.to_string()))?;
     answer(&DocumentRenderOutput {

@@ -91,6 +91,8 @@ pub struct Call {
     pub tenant_id: TenantId,
     pub call_id: CallId,
     pub options: CallOptions,
+    /// The pseudonym of whoever it is about.
+    pub data_subject: Option<String>,
     /// When this attempt is given up.
     pub deadline: Instant,
     /// Told when nobody waits for this attempt any more: what runs beside the adapter's own future must look at it.
@@ -154,7 +156,8 @@ impl Call {
         contract: &'static Contract,
     ) -> Self {
         let arguments = Value::Object(request.arguments.clone());
-        Self { tenant_id, call_id, options: request.options.clone(), deadline, cancelled, contract, arguments }
+        let (options, data_subject) = (request.options.clone(), request.data_subject.clone());
+        Self { tenant_id, call_id, options, data_subject, deadline, cancelled, contract, arguments }
     }
 
     /// The arguments as the contract's input type.

@@ -3,6 +3,7 @@
 //! Each tenant, and each data subject of a tenant, has data keys in a stream beside the log, wrapped under a master key that is in no
 //! stream. Destroying the entry makes unreadable whatever was sealed with its keys, wherever copies of that are.
 
+mod custody;
 mod jwe;
 mod master;
 mod ring;
@@ -12,8 +13,11 @@ use std::fmt;
 
 use toolgate_events::TenantId;
 
+pub use custody::{Custody, Held};
+pub(crate) use jwe::random;
 pub use master::MasterKeys;
-pub use ring::Keyring;
+pub use ring::{FRESH, Keyring};
+pub use store::{KeyEntry, WrappedKey};
 pub(crate) use store::{KeyStore, config};
 
 /// Whose keys: the tenant's own, or those of one of its data subjects.

@@ -17,7 +17,7 @@ use toolgate_events::{
 use uuid::Uuid;
 
 use super::{
-    KeyError, KeyStore, MasterKeys, PSEUDONYM_LENGTH, Scope,
+    Custody, KeyError, KeyStore, MasterKeys, PSEUDONYM_LENGTH, Scope,
     jwe::{self, KEY_LENGTH, Place},
     store::{KeyEntry, WrappedKey},
 };
@@ -33,6 +33,7 @@ const MAX_SCOPES: usize = 50_000;
 const ATTEMPTS: usize = 10;
 const FINGERPRINT: &[u8] = b"toolgate/fingerprint/v1";
 const DATA_SUBJECT: &[u8] = b"toolgate/data-subject/v1";
+const ARTIFACTS: &[u8] = b"toolgate/artifacts/v1";
 
 /// Seals and opens, with keys that it remembers for a moment. Clones share everything.
 #[derive(Clone)]
@@ -60,10 +61,22 @@ enum Known {
 
 struct Keys {
     /// The oldest first.
-    keys: Vec<(String, LessSafeKey)>,
+    keys: Vec<DataKey>,
     /// From the first key, so that they stay the same when others follow.
     fingerprint: hmac::Key,
     data_subject: hmac::Key,
+}
+
+struct DataKey {
+    name: String,
+    key: LessSafeKey,
+    artifacts: hmac::Key,
+}
+
+/// A key for the artifacts of a scope.
+pub(crate) struct ArtifactKey {
+    known: Arc<Known>,
+    name: String,
 }
 
 impl Keyring {
@@ -89,8 +102,8 @@ impl Keyring {
         envelope.sealed_by(|member, value| {
             let Known::Keys(keys) = &*known else { return Ok(Sealed::Erased.to_value()) };
             let place = Place::Member { call: envelope.aggregate_id, event: Some(envelope.event_id), member };
-            let (kid, key) = keys.newest()?;
-            let jwe = jwe::seal(key, kid, &place, canonical::to_string(value).as_bytes())?;
+            let newest = keys.newest()?;
+            let jwe = jwe::seal(&newest.key, &newest.name, &place, canonical::to_string(value).as_bytes())?;
             Ok(Sealed::Jwe(&jwe).to_value())
         })
     }
@@ -150,6 +163,34 @@ impl Keyring {
         Ok(Scope(tag.get(..PSEUDONYM_LENGTH).unwrap_or_default().to_owned()))
     }
 
+    /// What an operator does with the same keys.
+    ///
+    /// # Errors
+    /// [`KeyError::NoMasterKey`]
+    pub fn custody(&self) -> Result<Custody, KeyError> {
+        let ring = self.ring()?;
+        Ok(Custody::new(ring.store.clone(), ring.master.clone()))
+    }
+
+    /// What a scope's artifacts are sealed with; `None` when its keys were destroyed.
+    pub(crate) async fn artifact_key(&self, tenant: TenantId, scope: &Scope) -> Result<Option<ArtifactKey>, KeyError> {
+        let known = self.ring()?.keys_to_seal(tenant, scope).await?;
+        let Known::Keys(keys) = &*known else { return Ok(None) };
+        let name = keys.newest()?.name.clone();
+        Ok(Some(ArtifactKey { known, name }))
+    }
+
+    /// The same key again, by its name.
+    pub(crate) async fn artifact_key_named(&self, tenant: TenantId, name: &str) -> Result<Option<ArtifactKey>, KeyError> {
+        let scope = Scope::of(name.split_once('.').map(|(scope, _)| scope));
+        let known = self.ring()?.keys_to_open(tenant, &scope, name).await?;
+        match &*known {
+            Known::Erased => Ok(None),
+            Known::Keys(keys) if keys.find(name).is_some() => Ok(Some(ArtifactKey { name: name.to_owned(), known })),
+            _ => Err(KeyError::Missing { tenant, kid: name.to_owned() }),
+        }
+    }
+
     async fn open_members(
         &self,
         tenant: TenantId,
@@ -178,7 +219,7 @@ impl Keyring {
             Known::Keys(keys) => keys,
         };
         let Some(key) = keys.find(&kid) else { return Err(KeyError::Missing { tenant, kid }) };
-        let bytes = jwe::open(key, place, text)?;
+        let bytes = jwe::open(&key.key, place, text)?;
         let content = serde_json::from_slice(&bytes);
         Ok(Opened::Content(content.map_err(|_| KeyError::Broken("what was sealed is no JSON".to_owned()))?))
     }
@@ -262,15 +303,15 @@ impl Ring {
         let mut first = None;
         for wrapped in &entry.keys {
             let bytes = wrapped.unwrap(&self.master, (tenant, scope))?;
-            keys.push((format!("{scope}.{}", wrapped.id), jwe::key(&bytes)?));
+            keys.push(DataKey {
+                name: format!("{scope}.{}", wrapped.id),
+                key: jwe::key(&bytes)?,
+                artifacts: derive(&bytes, ARTIFACTS),
+            });
             first.get_or_insert(bytes);
         }
         let Some(first) = first else { return Ok(Known::Absent) };
-        let derive = |purpose: &[u8]| {
-            let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &first), purpose);
-            hmac::Key::new(hmac::HMAC_SHA256, tag.as_ref())
-        };
-        Ok(Known::Keys(Keys { keys, fingerprint: derive(FINGERPRINT), data_subject: derive(DATA_SUBJECT) }))
+        Ok(Known::Keys(Keys { keys, fingerprint: derive(&first, FINGERPRINT), data_subject: derive(&first, DATA_SUBJECT) }))
     }
 
     fn slot(&self, tenant: TenantId, scope: &Scope) -> Arc<Slot> {
@@ -297,14 +338,33 @@ impl Slot {
 }
 
 impl Keys {
-    fn newest(&self) -> Result<(&str, &LessSafeKey), KeyError> {
-        let newest = self.keys.last().map(|(kid, key)| (kid.as_str(), key));
-        newest.ok_or_else(|| KeyError::Broken("an entry has no key".to_owned()))
+    fn newest(&self) -> Result<&DataKey, KeyError> {
+        self.keys.last().ok_or_else(|| KeyError::Broken("an entry has no key".to_owned()))
     }
 
-    fn find(&self, kid: &str) -> Option<&LessSafeKey> {
-        self.keys.iter().rev().find(|(name, _)| name == kid).map(|(_, key)| key)
+    fn find(&self, kid: &str) -> Option<&DataKey> {
+        self.keys.iter().rev().find(|key| key.name == kid)
     }
+}
+
+impl ArtifactKey {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The key of one artifact, and of no other.
+    pub(crate) fn of_artifact(&self, tenant: TenantId, artifact: Uuid, salt: &[u8]) -> Result<LessSafeKey, KeyError> {
+        let Known::Keys(keys) = &*self.known else { return Err(KeyError::Erased) };
+        let key = keys.find(&self.name).ok_or(KeyError::Erased)?;
+        let place = [tenant.0.as_bytes().as_slice(), artifact.as_bytes(), salt].concat();
+        jwe::key(hmac::sign(&key.artifacts, &place).as_ref())
+    }
+}
+
+/// A key for another purpose.
+fn derive(key: &[u8], purpose: &[u8]) -> hmac::Key {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), purpose);
+    hmac::Key::new(hmac::HMAC_SHA256, tag.as_ref())
 }
 
 impl fmt::Debug for Keyring {

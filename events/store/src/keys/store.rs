@@ -50,6 +50,13 @@ pub struct WrappedKey {
     wrapped: String,
 }
 
+/// One version of an entry.
+#[derive(Debug)]
+pub struct Message {
+    pub place: (TenantId, Scope),
+    pub entry: KeyEntry,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct CheckEntry {
     wrapped: String,
@@ -130,6 +137,51 @@ impl KeyStore {
         self.put(&subject(tenant, scope), entry, expected).await
     }
 
+    /// Every entry that matches, the older versions included, in the order they were written.
+    pub async fn messages(&self, subjects: &str) -> Result<Vec<Message>, KeyError> {
+        let mut messages = Vec::new();
+        for (_, subject, payload) in self.raw_messages(subjects).await? {
+            let place = place(&subject).ok_or_else(|| KeyError::Broken(format!("the subject {subject} is none")))?;
+            let entry = serde_json::from_slice(&payload).map_err(|_| KeyError::Broken(format!("the entry {subject} is none")))?;
+            messages.push(Message { place, entry });
+        }
+        Ok(messages)
+    }
+
+    /// Overwrites and removes what an entry was before. Only the operator may.
+    pub async fn forget_all_but_the_newest(&self, subject: &str) -> Result<(), KeyError> {
+        let mut messages = self.raw_messages(subject).await?;
+        messages.pop();
+        for (sequence, ..) in messages {
+            timeout(PATIENCE, self.stream.delete_message(sequence))
+                .await
+                .map_err(|_| unanswered())?
+                .map_err(|error| KeyError::Unavailable(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    async fn raw_messages(&self, subjects: &str) -> Result<Vec<(u64, String, Bytes)>, KeyError> {
+        let mut messages = Vec::new();
+        let mut from = 1;
+        loop {
+            let next = self.stream.get_first_raw_message_by_subject(subjects, from);
+            match timeout(PATIENCE, next).await.map_err(|_| unanswered())? {
+                Ok(message) => {
+                    from = message.sequence + 1;
+                    messages.push((message.sequence, message.subject.to_string(), message.payload));
+                }
+                Err(error) => match error.kind() {
+                    LastRawMessageErrorKind::NoMessageFound => return Ok(messages),
+                    LastRawMessageErrorKind::JetStream(error) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => {
+                        return Ok(messages);
+                    }
+                    _ => return Err(KeyError::Unavailable(error.to_string())),
+                },
+            }
+        }
+    }
+
     async fn last<E: DeserializeOwned>(&self, subject: &str) -> Result<Option<(E, u64)>, KeyError> {
         match timeout(PATIENCE, self.stream.get_last_raw_message_by_subject(subject)).await.map_err(|_| unanswered())? {
             Ok(message) => {
@@ -164,6 +216,11 @@ impl KeyStore {
 
 fn subject(tenant: TenantId, scope: &Scope) -> String {
     format!("keys.data.{tenant}.{scope}")
+}
+
+fn place(subject: &str) -> Option<(TenantId, Scope)> {
+    let (tenant, scope) = subject.strip_prefix("keys.data.")?.split_once('.')?;
+    Some((tenant.parse().ok()?, Scope::of(Some(scope))))
 }
 
 fn unanswered() -> KeyError {

@@ -12,8 +12,18 @@ const OF_NOBODY: [&str; 2] = ["_sqlx_migrations", "projection_checkpoint"];
 const UPDATED: [&str; 7] =
     ["document", "knowledge_document", "knowledge_index", "projection_checkpoint", "task", "tool_call", "vector_item"];
 
-/// Where it takes rows away: what is parked no longer.
-const EMPTIED: [&str; 1] = ["parked_event"];
+/// Where the projector deletes rows: what was made of content that was erased, and what is parked no longer.
+const DELETED: [&str; 9] = [
+    "document",
+    "knowledge_document",
+    "knowledge_index",
+    "parked_event",
+    "task",
+    "task_change",
+    "template_version",
+    "vector_collection",
+    "vector_item",
+];
 
 /// The tenant's policy, as PostgreSQL spells it.
 const OF_THE_TENANT: &str =
@@ -180,7 +190,7 @@ async fn every_grant_is_one_that_its_role_needs() {
         if UPDATED.contains(&table) {
             grant("toolgate_projector", "UPDATE");
         }
-        if EMPTIED.contains(&table) {
+        if DELETED.contains(&table) {
             grant("toolgate_projector", "DELETE");
         }
     }
