@@ -13,6 +13,13 @@ pub fn to_string(value: &Value) -> String {
     out
 }
 
+/// A string in canonical form, quotes included.
+pub fn text(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    write_string(text, &mut out);
+    out
+}
+
 /// SHA-256 over the canonical form, as lower-case hex.
 pub fn sha256_hex(value: &Value) -> String {
     hex(&Sha256::digest(to_string(value)))

@@ -8,6 +8,19 @@ pub const COLUMNS: &str = "position, stream_sequence, event_id, event_type, even
 /// A row of the audit trail as the table has it.
 pub struct TrailRow(pub AuditRow);
 
+/// The same with the text of its data, which is what was hashed, and what a change of spelling shows in.
+pub struct SpelledRow {
+    pub row: AuditRow,
+    pub data: String,
+}
+
+impl FromRow<'_, PgRow> for SpelledRow {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let data = row.try_get_raw("data")?.as_str().map_err(sqlx::Error::Decode)?.to_owned();
+        Ok(Self { row: TrailRow::from_row(row)?.0, data })
+    }
+}
+
 impl FromRow<'_, PgRow> for TrailRow {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         let event_version: i32 = row.try_get("event_version")?;
@@ -17,10 +30,11 @@ impl FromRow<'_, PgRow> for TrailRow {
             stream_sequence: unsigned(row, "stream_sequence")?,
             event_id: row.try_get("event_id")?,
             event_type: row.try_get("event_type")?,
-            event_version: event_version.unsigned_abs(),
+            event_version: event_version.cast_unsigned(),
             aggregate_type: row.try_get("aggregate_type")?,
             aggregate_id: row.try_get("aggregate_id")?,
-            aggregate_sequence: unsigned(row, "aggregate_sequence")?,
+            // No two numbers of the table look alike: one that somebody made negative shows.
+            aggregate_sequence: row.try_get("aggregate_sequence").map(i64::cast_unsigned)?,
             actor: row.try_get("actor")?,
             occurred_at: row.try_get("occurred_at")?,
             correlation_id: row.try_get("correlation_id")?,

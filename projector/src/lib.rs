@@ -3,6 +3,7 @@
 //! The projector never appends to the log, and it acknowledges nothing to the broker: its place is its own checkpoint.
 
 mod archiver;
+pub mod audit_checkpoints;
 mod audit_row;
 mod batch;
 mod checkpoint;

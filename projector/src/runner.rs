@@ -16,11 +16,12 @@ use toolgate_store::{ConsumeError, KeyError, LogError, LogReader, PartitionState
 
 use crate::{
     Environment, Options,
+    audit_checkpoints::AuditCheckpoints,
     batch::{self, Head, Numbered},
     checkpoint::{self, Checkpoint, Halt},
     integrity::{self, Finding, Mismatch, Owned, Unchecked, Walk},
     metrics::Metrics,
-    ownership::Ownership,
+    ownership::{Ownership, PROJECTS},
     parked, projections,
 };
 
@@ -48,6 +49,7 @@ pub struct Projector {
     environment: Environment,
     options: Options,
     metrics: Metrics,
+    audit_checkpoints: Option<AuditCheckpoints>,
 }
 
 /// Why a run ended. Every run starts again from the checkpoints.
@@ -90,7 +92,13 @@ struct Run {
 
 impl Projector {
     pub fn new(environment: Environment, options: Options, registry: &mut Registry) -> Self {
-        Self { environment, options, metrics: Metrics::register(registry) }
+        Self { environment, options, metrics: Metrics::register(registry), audit_checkpoints: None }
+    }
+
+    /// Also signs audit checkpoints of what is projected.
+    #[must_use]
+    pub fn with_audit_checkpoints(self, audit_checkpoints: AuditCheckpoints) -> Self {
+        Self { audit_checkpoints: Some(audit_checkpoints), ..self }
     }
 
     /// Projects until `shutdown`. Whatever breaks, it starts again from the checkpoints.
@@ -98,9 +106,14 @@ impl Projector {
         let projecting = async {
             join_all((0..RUNS).map(|index| self.run_again(index, &shutdown))).await;
         };
+        let signing = async {
+            if let Some(audit_checkpoints) = &self.audit_checkpoints {
+                audit_checkpoints.run(&shutdown).await;
+            }
+        };
         let counting = parked::count(&self.environment.database, &self.metrics);
         tokio::select! {
-            () = projecting => {}
+            _ = async { tokio::join!(projecting, signing) } => {}
             () = counting => {}
         }
         self.environment.log.flush().await;
@@ -169,7 +182,7 @@ impl Projector {
         });
         Ok(Run {
             index,
-            ownership: Ownership::open(&self.environment.database).await?,
+            ownership: Ownership::open(&self.environment.database, PROJECTS).await?,
             checkpoints: BTreeMap::new(),
             halted: BTreeMap::new(),
             heads: HashMap::new(),

@@ -3,6 +3,7 @@
 //! It reads through [`TenantTx`](toolgate_security::TenantTx) and never writes: no read model, no event.
 
 mod asyncapi;
+mod audit_export;
 mod catch_up;
 mod cursor;
 mod error;
@@ -14,6 +15,7 @@ mod state;
 mod stream;
 
 pub use asyncapi::asyncapi;
+pub use audit_export::AuditExport;
 pub use error::Error;
 pub use health::Health;
 pub use http::{openapi, router, schemas};

@@ -5,7 +5,17 @@ use std::fmt;
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method,
+    header::{self, InvalidHeaderValue},
+};
 
+use crate::EgressRequest;
+
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const PREFIX: &str = "whsec_";
 /// Bytes of a secret.
 const LENGTH: std::ops::RangeInclusive<usize> = 24..=64;
@@ -19,6 +29,21 @@ impl WebhookSecret {
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = STANDARD.decode(text.strip_prefix(PREFIX)?).ok().filter(|bytes| LENGTH.contains(&bytes.len()))?;
         Some(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
+    }
+
+    /// The request that tells a receiver a message: `body` is JSON, `timestamp` is the attempt's, in seconds since 1970. Receivers
+    /// refuse what is old, so that nobody can send it again.
+    ///
+    /// # Errors
+    /// When the id cannot be a header's value.
+    pub fn request(&self, url: &str, id: &str, timestamp: i64, body: Bytes) -> Result<EgressRequest, InvalidHeaderValue> {
+        let headers = HeaderMap::from_iter([
+            (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+            (WEBHOOK_ID, HeaderValue::from_str(id)?),
+            (WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp)),
+            (WEBHOOK_SIGNATURE, HeaderValue::from_str(&self.sign(id, timestamp, &body))?),
+        ]);
+        Ok(EgressRequest { method: Method::POST, url: url.to_owned(), headers, body })
     }
 
     /// The header `webhook-signature` of a message: `timestamp` is in seconds since 1970, as in `webhook-timestamp`.

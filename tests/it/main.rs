@@ -8,6 +8,7 @@ mod access;
 mod app;
 mod archive;
 mod attacks;
+mod audit;
 mod basehub;
 mod census;
 mod contracts;

@@ -22,12 +22,12 @@ use toolgate::settings::Settings;
 
 use crate::app::{Child, Client, Role, Stack, Tenant, TestApp, Token, eventually, free_port, send, wait_until};
 
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// A receiver, what it has been sent, and what it will say: 204 when it has nothing else to say.
 #[derive(Clone)]
-struct Receiver {
-    port: u16,
+pub struct Receiver {
+    pub port: u16,
     told: Arc<Mutex<Vec<Told>>>,
     answers: Arc<Mutex<VecDeque<Answer>>>,
 }
@@ -36,17 +36,17 @@ struct Receiver {
 type Answer = (u16, &'static str, String);
 
 #[derive(Clone, Debug)]
-struct Told {
-    id: String,
-    body: Value,
+pub struct Told {
+    pub id: String,
+    pub body: Value,
 }
 
 impl Receiver {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         Self::start_on(0).await
     }
 
-    async fn start_on(port: u16) -> Self {
+    pub async fn start_on(port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let receiver = Self { port, told: Arc::default(), answers: Arc::default() };
@@ -55,7 +55,7 @@ impl Receiver {
         receiver
     }
 
-    fn answer(&self, status: u16) {
+    pub fn answer(&self, status: u16) {
         self.answer_with(status, "x-nothing", String::new());
     }
 
@@ -63,7 +63,7 @@ impl Receiver {
         self.answers.lock().unwrap().push_back((status, header, value));
     }
 
-    fn told(&self) -> Vec<Told> {
+    pub fn told(&self) -> Vec<Told> {
         self.told.lock().unwrap().clone()
     }
 

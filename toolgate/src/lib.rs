@@ -1,5 +1,6 @@
 //! The toolgate command: every role of the gateway in one binary, and the private services behind `toolgate up`.
 
+pub mod audit_key;
 pub mod bench;
 pub mod cli;
 pub mod dev_issuer;

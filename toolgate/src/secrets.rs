@@ -47,7 +47,7 @@ pub fn learn_settings(redactor: &Redactor, settings: &Settings) {
     if let Some(secret) = &settings.cursor_secret {
         redactor.learn(secret.expose_secret());
     }
-    if let Some(secret) = &settings.task_webhook_secret {
+    for secret in [&settings.task_webhook_secret, &settings.audit_checkpoint_secret].into_iter().flatten() {
         redactor.learn(secret.expose_secret().trim_start_matches("whsec_"));
     }
     let secrets = [&settings.basehub_token, &settings.basehub_webhook_secret];
@@ -72,7 +72,10 @@ pub fn learn_settings(redactor: &Redactor, settings: &Settings) {
             redactor.learn_url(url);
         }
     }
-    [&settings.jwks_url, &settings.basehub_url].into_iter().flatten().for_each(|url| redactor.learn_url(url));
+    [&settings.jwks_url, &settings.basehub_url, &settings.audit_checkpoint_url]
+        .into_iter()
+        .flatten()
+        .for_each(|url| redactor.learn_url(url));
 }
 
 /// A value, and what is the secret in it where that is preceded by a scheme (RFC 9110, section 11.4).
@@ -107,6 +110,8 @@ mod tests {
         let url = |name: &str| Some(format!("x://u:canary-of-{name}@h/").into());
         settings.cursor_secret = Some("canary-of-cursor".to_owned().into());
         settings.task_webhook_secret = Some("canary-of-webhook".to_owned().into());
+        settings.audit_checkpoint_secret = Some("whsec_canary-of-checkpoints".to_owned().into());
+        settings.audit_checkpoint_url = Some("https://u:canary-of-receiver@h/".to_owned());
         settings.database_url = url("owner");
         settings.database_url_reader = url("reader");
         settings.database_url_projector = url("projector");
@@ -145,6 +150,8 @@ mod tests {
             "keys",
             "basehub",
             "webhook",
+            "checkpoints",
+            "receiver",
             "invalidation",
             "content",
             "header",

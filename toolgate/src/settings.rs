@@ -26,7 +26,7 @@ const FILE: &str = "toolgate.toml";
 const PREFIX: &str = "TOOLGATE_";
 
 /// Keys that the environment names with the prefix.
-const KEYS: [&str; 46] = [
+const KEYS: &[&str] = &[
     "listen",
     "admin_addr",
     "data_dir",
@@ -73,6 +73,12 @@ const KEYS: [&str; 46] = [
     "result_cache_bytes",
     "circuit_open_ms",
     "master_key_file",
+    "audit_key_file",
+    "audit_checkpoint_seconds",
+    "audit_checkpoint_dir",
+    "audit_checkpoint_bucket",
+    "audit_checkpoint_url",
+    "audit_checkpoint_secret",
 ];
 
 /// Keys that the environment names without the prefix.
@@ -211,6 +217,19 @@ pub struct Settings {
     pub basehub_webhook_secret: Option<SecretString>,
     /// How many numbers one `vector.search` may compare, vectors times dimensions, 1 to 1,000,000,000. Default 50,000,000.
     pub vector_max_components: usize,
+    /// The key (Ed25519, PKCS#8 in PEM) that audit checkpoints are signed with; without it there are none. Under `up` one that it makes
+    /// in the data directory.
+    pub audit_key_file: Option<PathBuf>,
+    /// How often the projector signs where the audit trails stand, in seconds, up to 86,400; never with 0. Default 60.
+    pub audit_checkpoint_seconds: u64,
+    /// A directory for audit checkpoints, one file per tenant. Under `up` one in the data directory.
+    pub audit_checkpoint_dir: Option<PathBuf>,
+    /// Whether they are kept in the object store `checkpoints` beside the log, too. Default false.
+    pub audit_checkpoint_bucket: bool,
+    /// An http(s) address that is told every audit checkpoint; nowhere when absent.
+    pub audit_checkpoint_url: Option<String>,
+    /// What those messages are signed with, `whsec_` and 24 to 64 bytes in base64; both this and the URL or none.
+    pub audit_checkpoint_secret: Option<SecretString>,
 }
 
 impl Settings {
@@ -363,6 +382,8 @@ fn defaults(profile: Profile) -> Result<config::ConfigBuilder<config::builder::D
         .set_default("audit_verify_events_per_second", 200)?
         .set_default("task_webhook_first_pause_ms", 5_000)?
         .set_default("vector_max_components", 50_000_000)?
+        .set_default("audit_checkpoint_seconds", 60)?
+        .set_default("audit_checkpoint_bucket", false)?
         .set_default("log_format", "text")
 }
 

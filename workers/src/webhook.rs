@@ -12,18 +12,14 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::StatusCode;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use toolgate_events::{Lane, ToolCallEvent};
-use toolgate_security::{EgressError, EgressRequest, EgressResponse, WebhookSecret};
+use toolgate_security::{EgressError, EgressResponse, WebhookSecret};
 use toolgate_store::{ConsumeError, Delivery, crash};
 
 use self::message::Message;
 use crate::{Environment, metrics::Metrics, places::Places};
-
-const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
-const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
 /// The lane whose outcomes are told.
 const LANE: &str = "task";
@@ -150,26 +146,14 @@ async fn deliver(sender: &Sender, places: &Places, delivery: &Delivery, shutdown
 
 impl Sender {
     async fn send(&self, message: &Message) -> Verdict {
-        let request = match self.request(message) {
+        // Of the attempt, not of the outcome.
+        let (id, timestamp) = (message.event_id.to_string(), self.environment.clock.now().timestamp());
+        let body = Bytes::clone(&message.body);
+        let request = match self.webhook.secret.request(&self.webhook.url, &id, timestamp, body) {
             Ok(request) => request,
             Err(error) => return Verdict::Failed(error.to_string(), None),
         };
         verdict(self.environment.egress.send(message.tool, request).await)
-    }
-
-    fn request(&self, message: &Message) -> Result<EgressRequest, http::header::InvalidHeaderValue> {
-        let id = message.event_id.to_string();
-        // Of the attempt, not of the outcome: receivers refuse what is old, so that nobody can send it again.
-        let timestamp = self.environment.clock.now().timestamp();
-        let signature = self.webhook.secret.sign(&id, timestamp, &message.body);
-        let headers = HeaderMap::from_iter([
-            (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
-            (WEBHOOK_ID, HeaderValue::from_str(&id)?),
-            (WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp)),
-            (WEBHOOK_SIGNATURE, HeaderValue::from_str(&signature)?),
-        ]);
-        let body = Bytes::clone(&message.body);
-        Ok(EgressRequest { method: Method::POST, url: self.webhook.url.clone(), headers, body })
     }
 
     /// Sets the message aside where operators look. When that fails it is tried, and told, once more.
@@ -205,6 +189,8 @@ impl fmt::Debug for Deliveries {
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderMap, HeaderValue, header};
+
     use super::*;
 
     #[test]

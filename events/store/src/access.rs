@@ -207,6 +207,9 @@ const PROJECTOR: Permissions = Permissions {
         grant("$JS.API.CONSUMER.MSG.NEXT.EVENTS_{partition}.*", "fetches the next events"),
         grant("$JS.API.CONSUMER.DELETE.EVENTS_{partition}.*", "begins that reading again"),
         grant("projected.*", "announces how far tenants are projected"),
+        grant("$JS.API.STREAM.INFO.OBJ_checkpoints", "opens the audit checkpoints"),
+        grant("$JS.API.DIRECT.GET.OBJ_checkpoints.$O.checkpoints.M.*", "looks which audit checkpoints are kept"),
+        grant("$O.checkpoints.*.*", "keeps audit checkpoints"),
     ],
     never_publish: &[
         grant("$JS.API.CONSUMER.CREATE.*.lane-{lane}", "a lane's consumers are the workers'"),

@@ -78,8 +78,8 @@ pub enum LogError {
     Mark(#[from] jetstream::context::UpdateStreamError),
     #[error("the master keys in {path} cannot be used: {reason}")]
     MasterKeys { path: PathBuf, reason: String },
-    #[error("cannot set up the artifacts: {0}")]
-    Bucket(String),
+    #[error("cannot set up the bucket {bucket}: {reason}")]
+    Bucket { bucket: String, reason: String },
     #[error("this log has {recorded} partitions and was opened with {asked}; the number never changes")]
     Partitions { recorded: String, asked: u16 },
     #[error("cannot read the state of the log: {0}")]

@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use toolgate_events::Partition;
 
 use crate::{
-    KeyError, Keyring, LogError, LogOptions, archive, artifacts, definitions,
+    KeyError, Keyring, LogError, LogOptions, archive, artifacts, checkpoints, definitions,
     keys::{self, KeyStore},
     log::{PARTITIONS_KEY, SEALED_KEY, SETUP_CONCURRENCY},
     park, quota, revocations,
@@ -34,7 +34,7 @@ pub(crate) async fn set_up(context: &Context, options: &LogOptions) -> Result<()
         .buffer_unordered(SETUP_CONCURRENCY)
         .try_collect::<()>()
         .await?;
-    for bucket in [artifacts::BUCKET, archive::BUCKET] {
+    for bucket in [artifacts::BUCKET, archive::BUCKET, checkpoints::BUCKET] {
         ensure_bucket(context, options, bucket).await?;
     }
     ensure_keys(context, &first, options).await
@@ -108,7 +108,7 @@ async fn ensure_bucket(context: &Context, options: &LogOptions, bucket: &str) ->
     let config =
         object_store::Config { bucket: bucket.to_owned(), num_replicas: options.replicas, ..object_store::Config::default() };
     let created = context.create_object_store(config).await;
-    created.map(drop).map_err(|error| LogError::Bucket(error.to_string()))
+    created.map(drop).map_err(|error| LogError::Bucket { bucket: bucket.to_owned(), reason: error.to_string() })
 }
 
 fn not_created(stream: String, source: CreateStreamError) -> LogError {

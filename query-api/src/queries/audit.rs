@@ -79,11 +79,43 @@ pub(crate) async fn page(
     push_limit(&mut query, limit + 1);
     let bounds = Bounds { rows: limit, data: MAX_DATA };
     let (rows, has_more) = collect(query, tx, bounds, audit_row).await?;
-    if !may_be_archived(tx, stretch, rows.first()).await? {
+    if !may_be_archived(tx, stretch, rows.first().map(|row| row.position)).await? {
         return Ok((rows, has_more));
     }
     let archived = Archived::read(tx, segments, filter, None, stretch, bounds).await?;
     Ok(archived.joined(rows, has_more, limit, |row| row.position))
+}
+
+/// A row as a line of an export has it: `data` is the very text that the table holds, so that a change of its spelling shows, too.
+pub(crate) struct ExportedRow {
+    pub position: u64,
+    pub line: String,
+}
+
+/// [`page`] for an export.
+pub(crate) async fn exported_page(
+    tx: &mut TenantTx,
+    segments: &Segments,
+    filter: &AuditFilter,
+    stretch: Stretch,
+    limit: usize,
+) -> Result<(Vec<ExportedRow>, bool), Error> {
+    let mut query = QueryBuilder::new(format!("select {COLUMNS} from audit_event a where"));
+    push_filter(&mut query, filter, stretch);
+    push_limit(&mut query, limit + 1);
+    let exported_row = |row: &PgRow| {
+        let data = row.try_get_raw("data")?.as_str().map_err(sqlx::Error::Decode)?;
+        let audit = audit_row(row)?;
+        Ok(ExportedRow { position: audit.position, line: audit.line_over(data) })
+    };
+    let bounds = Bounds { rows: limit, data: MAX_DATA };
+    let (rows, has_more) = collect(query, tx, bounds, exported_row).await?;
+    if !may_be_archived(tx, stretch, rows.first().map(|row| row.position)).await? {
+        return Ok((rows, has_more));
+    }
+    let archived = Archived::read(tx, segments, filter, None, stretch, bounds).await?;
+    let exported = |row: AuditRow| ExportedRow { position: row.position, line: row.to_line() };
+    Ok(archived.map(exported).joined(rows, has_more, limit, |row| row.position))
 }
 
 /// Every event of one call, ascending. A refusal is no call.
@@ -95,7 +127,7 @@ pub(crate) async fn of_call(tx: &mut TenantTx, segments: &Segments, call: CallId
     let rows = query.build().try_map(|row: PgRow| audit_row(&row)).fetch_all(&mut **tx).await?;
     // Where a call begins and ends is known without looking through the archive.
     let Some(stretch) = tool_calls::stretch(tx, call).await? else { return Ok(rows) };
-    if !may_be_archived(tx, stretch, rows.first()).await? {
+    if !may_be_archived(tx, stretch, rows.first().map(|row| row.position)).await? {
         return Ok(rows);
     }
     let archived = Archived::read(tx, segments, &filter, None, stretch, Bounds::NONE).await?;
@@ -128,7 +160,7 @@ pub(crate) async fn streamed_page(
     };
     let bounds = Bounds { rows: limit, data: MAX_STREAMED_DATA };
     let (rows, has_more) = collect(query, tx, bounds, streamed_row).await?;
-    let first = rows.first().map(|row| &row.audit);
+    let first = rows.first().map(|row| row.audit.position);
     if !may_be_archived(tx, stretch, first).await? {
         return Ok((rows, has_more));
     }
@@ -146,10 +178,10 @@ pub(crate) async fn streamed_page(
     Ok(archived.map(streamed).joined(rows, has_more, limit, |row| row.audit.position))
 }
 
-/// Whether rows of a stretch have left the table. It is asked after the table, of which `first` is the first row found: the archive
+/// Whether rows of a stretch have left the table. It is asked after the table, of which `first` is the first position found: the archive
 /// only grows, so a row that has left meanwhile is found there, and what begins where it should has lost nothing.
-async fn may_be_archived(tx: &mut TenantTx, stretch: Stretch, first: Option<&AuditRow>) -> Result<bool, Error> {
-    if first.is_some_and(|first| first.position == stretch.after + 1) {
+async fn may_be_archived(tx: &mut TenantTx, stretch: Stretch, first: Option<u64>) -> Result<bool, Error> {
+    if first == Some(stretch.after + 1) {
         return Ok(false);
     }
     Ok(archive::archived_to(tx).await? > stretch.after)
@@ -272,16 +304,18 @@ fn push_limit(query: &mut QueryBuilder<'_, Postgres>, limit: usize) {
 
 fn audit_row(row: &PgRow) -> Result<AuditRow, sqlx::Error> {
     let event_version: i32 = row.try_get("event_version")?;
+    let aggregate_sequence: i64 = row.try_get("aggregate_sequence")?;
     let Json(data) = row.try_get("data")?;
     Ok(AuditRow {
         position: unsigned(row, "position")?,
         stream_sequence: unsigned(row, "stream_sequence")?,
         event_id: row.try_get("event_id")?,
         event_type: row.try_get("event_type")?,
-        event_version: event_version.unsigned_abs(),
+        // No two numbers of the table look alike: one that somebody made negative shows.
+        event_version: event_version.cast_unsigned(),
         aggregate_type: row.try_get("aggregate_type")?,
         aggregate_id: row.try_get("aggregate_id")?,
-        aggregate_sequence: unsigned(row, "aggregate_sequence")?,
+        aggregate_sequence: aggregate_sequence.cast_unsigned(),
         actor: row.try_get("actor")?,
         occurred_at: row.try_get("occurred_at")?,
         correlation_id: row.try_get("correlation_id")?,

@@ -9,7 +9,7 @@ use toolgate_store::{Artifacts, Clock, Expect, Grant, Log, Login, TlsFiles, User
 use crate::app::{PARTITIONS, RawNats, Stack, Tenant, request};
 
 /// What no role may publish to.
-const NEVER: [&str; 35] = [
+const NEVER: [&str; 38] = [
     "$JS.API.STREAM.CREATE.MINE",
     "$JS.API.STREAM.UPDATE.EVENTS_00",
     "$JS.API.STREAM.DELETE.EVENTS_00",
@@ -24,6 +24,9 @@ const NEVER: [&str; 35] = [
     "$JS.API.STREAM.PURGE.OBJ_artifacts",
     "$JS.API.STREAM.DELETE.OBJ_artifacts",
     "$JS.API.STREAM.MSG.DELETE.OBJ_artifacts",
+    "$JS.API.STREAM.PURGE.OBJ_checkpoints",
+    "$JS.API.STREAM.DELETE.OBJ_checkpoints",
+    "$JS.API.STREAM.MSG.DELETE.OBJ_checkpoints",
     "$JS.API.STREAM.SNAPSHOT.EVENTS_00",
     "$JS.API.STREAM.RESTORE.EVENTS_00",
     "$JS.API.STREAM.NAMES",
@@ -73,6 +76,7 @@ fn forbidden(user: User) -> &'static [&'static str] {
             "parked.00.1",
             "$O.artifacts.M.name",
             "$O.artifacts.C.chunk",
+            "$O.checkpoints.M.name",
             "$JS.ACK.EVENTS_00.lane-task.1.1.1.1.0",
             "$JS.API.CONSUMER.MSG.NEXT.EVENTS_00.lane-task",
             "$JS.API.CONSUMER.CREATE.EVENTS_00.lane-task.ev.00.*.task.*",
@@ -88,6 +92,7 @@ fn forbidden(user: User) -> &'static [&'static str] {
             "parked.00.1",
             "$O.artifacts.M.name",
             "$O.artifacts.C.chunk",
+            "$O.checkpoints.M.name",
             "$JS.ACK.EVENTS_00.lane-task.1.1.1.1.0",
             "$JS.API.CONSUMER.MSG.NEXT.EVENTS_00.lane-task",
             "$JS.API.CONSUMER.CREATE.EVENTS_00.lane-task.ev.00.*.task.*",
@@ -97,6 +102,7 @@ fn forbidden(user: User) -> &'static [&'static str] {
         User::Worker => &[
             "limits.tenant",
             "projected.tenant",
+            "$O.checkpoints.M.name",
             "$JS.API.STREAM.INFO.ACCESS",
             "$JS.API.STREAM.MSG.GET.ACCESS",
             "$JS.API.DIRECT.GET.ACCESS",

@@ -138,7 +138,7 @@ async fn owners(stack: &Stack) -> BTreeMap<i32, i32> {
     let mut connection = stack.connect(TableOwner::Superuser).await;
     let owners: Vec<(i32, i32)> = sqlx::query_as(
         "select objid::int, pid from pg_locks
-         where locktype = 'advisory' and granted and database = (select oid from pg_database where datname = current_database())",
+         where locktype = 'advisory' and classid::bigint = x'5447504a'::bigint and granted and database = (select oid from pg_database where datname = current_database())",
     )
     .fetch_all(&mut connection)
     .await

@@ -139,6 +139,15 @@ enum Error {
     DecidesDifferently(u64),
     #[error("cannot read the log: {0}")]
     Reading(#[from] toolgate_store::ConsumeError),
+    #[error("{0}")]
+    NotProved(String),
+    /// Exit code 2: what was given cannot be used.
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Query(#[from] toolgate_query_api::Error),
+    #[error("audit checkpoints that were not written: {0}")]
+    NotWritten(usize),
     #[error("cannot write to the standard output: {0}")]
     Output(#[source] std::io::Error),
 }
@@ -155,7 +164,7 @@ pub fn run() -> ExitCode {
         Err(error) => {
             // The words of a library may hold the URL that it was given.
             eprintln!("toolgate: {}", Stderr::redactor().redact(&error.to_string()));
-            ExitCode::FAILURE
+            if matches!(error, Error::Usage(_)) { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -293,6 +302,14 @@ mod tests {
             &["toolgate", "mcp", "accept", "a", "--hash", "01234567"],
             &["toolgate", "mcp", "accept", "a", "t", "--hash", "x"],
             &["toolgate", "token", "--tenant", "demo", "--role", "agent", "--claim", "exp"],
+            &["toolgate", "audit"],
+            &["toolgate", "audit", "verify"],
+            &["toolgate", "audit", "verify", "f", "--from", "0"],
+            &["toolgate", "audit", "verify", "f", "--checkpoints", "c"],
+            &["toolgate", "audit", "verify", "f", "--public-key", "k"],
+            &["toolgate", "audit", "export"],
+            &["toolgate", "audit", "checkpoint"],
+            &["toolgate", "audit", "checkpoint", "--all", "--tenant", "demo"],
             &["toolgate", "policy", "check"],
             &["toolgate", "policy", "check", "f", "--role", "agent"],
             &["toolgate", "policy", "check", "f", "--permission", "tool.*.*:invoke"],

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Common, Error, shutdown, welcome};
 use crate::{
+    audit_key,
     dev_issuer::DevIssuer,
     master_keys, migrations,
     roles::{self, Context, Everything},
@@ -50,6 +51,10 @@ impl Up {
         let data = DataDir::open(&settings.data_dir)?;
         if self.fresh {
             data.wipe()?;
+        }
+        if settings.audit_key_file.is_none() {
+            audit_key::ensure(data.path()).map_err(roles::Error::from)?;
+            audit_key::settle(&mut settings, data.path());
         }
         let mut services = tokio::select! {
             started = Services::start(&data, &settings, &progress) => started?,

@@ -10,10 +10,12 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
+use toolgate_projector::audit_checkpoints::AuditCheckpoints;
 use toolgate_security::{Entrance, EntranceLimits, Readiness, Violations};
 use toolgate_store::User;
 
 use self::parts::Parts;
+pub use self::parts::read_pool;
 use crate::{
     dev_issuer::DevIssuer,
     services::{Connections, PostgresRole},
@@ -116,6 +118,14 @@ pub enum Error {
     Egress(String),
     #[error("the setting `task_webhook_url` cannot be used: {0}")]
     Webhook(toolgate_security::EgressRule),
+    #[error(transparent)]
+    AuditKey(#[from] crate::audit_key::Error),
+    #[error("audit checkpoints need a key to be signed with: set `audit_key_file`")]
+    NoAuditKey,
+    #[error("cannot open the bucket of audit checkpoints; `toolgate migrate` makes it: {0}")]
+    CheckpointBucket(#[source] toolgate_store::ArtifactError),
+    #[error("the setting `audit_checkpoint_url` cannot be used: {0}")]
+    CheckpointWebhook(toolgate_security::EgressRule),
     #[error("the demonstration tenant cannot be loaded: {0}")]
     Demo(String),
 }
@@ -239,6 +249,16 @@ pub async fn run_one(role: Role, context: &Context, shutdown: CancellationToken)
             beside_metrics(settings, Entrance::new(registry, violations), projector.run(shutdown.clone()), &shutdown).await
         }
     }
+}
+
+/// What signs audit checkpoints, for whoever wants some now; `None` without a key.
+///
+/// # Errors
+/// When the log, the key or one of the places for checkpoints cannot be opened.
+pub async fn audit_checkpoints(context: &Context) -> Result<Option<AuditCheckpoints>, Error> {
+    let mut registry = Registry::default();
+    let violations = Violations::register(&mut registry);
+    Parts::new(context, None, violations).audit_checkpoints_alone(&mut registry).await
 }
 
 async fn serve(settings: &Settings, entrance: Entrance, shutdown: CancellationToken) -> Result<(), Error> {

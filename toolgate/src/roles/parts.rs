@@ -15,16 +15,20 @@ use sqlx::{
 use tokio::sync::OnceCell;
 use tokio_util::task::AbortOnDropHandle;
 use toolgate_events::{Catalog, Lane, tools};
-use toolgate_projector::Projector;
+use toolgate_projector::{
+    Projector,
+    audit_checkpoints::{AuditCheckpoints, CheckpointDir, CheckpointWebhook, Sink},
+};
 use toolgate_security::{
     Admission, AllowList, Egress, EgressLimits, Guard, Limiter, Networks, Policies, Policy, RateLimits, ReadPool, SystemResolver,
     Violations, WebhookSecret,
 };
-use toolgate_store::{Archive, Artifacts, Clock, Discovered, Log};
+use toolgate_store::{Archive, Artifacts, CheckpointBucket, Clock, Discovered, Log};
 use toolgate_workers::{BaseHub, Mcp, McpOptions, McpServer, McpTransport, Pattern, ResultCache, Webhook, Worker};
 
 use super::{Context, Error, Role, access::Access, shared_counters::SharedCounters};
 use crate::{
+    audit_key,
     dev_issuer::DevIssuer,
     secrets,
     settings::{
@@ -42,6 +46,9 @@ const STATEMENT_TIMEOUT: &str = "15s";
 
 /// The longest that an MCP server may be silent: as long as a call of it may take.
 const MCP_PATIENCE: Duration = Duration::from_secs(300);
+
+/// How long the receiver of audit checkpoints may take.
+const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the roles are put together from.
 pub struct Parts<'a> {
@@ -250,12 +257,66 @@ impl<'a> Parts<'a> {
             batch_size: settings.projector_batch,
             verify_events_per_second: settings.audit_verify_events_per_second,
         };
-        Ok(Projector::new(environment, options, registry))
+        let audit_checkpoints = match settings.audit_checkpoint_seconds {
+            0 => None,
+            _ => self.audit_checkpoints(&environment.log, environment.database.clone(), registry).await?,
+        };
+        let projector = Projector::new(environment, options, registry);
+        Ok(match audit_checkpoints {
+            Some(audit_checkpoints) => projector.with_audit_checkpoints(audit_checkpoints),
+            None => projector,
+        })
+    }
+
+    /// For whoever projects nothing.
+    pub async fn audit_checkpoints_alone(&self, registry: &mut Registry) -> Result<Option<AuditCheckpoints>, Error> {
+        let log = self.log(Role::Projector).await?;
+        self.audit_checkpoints(&log, pool(&self.context.connections.projector, false, None)?, registry).await
+    }
+
+    async fn audit_checkpoints(
+        &self,
+        log: &Log,
+        database: PgPool,
+        registry: &mut Registry,
+    ) -> Result<Option<AuditCheckpoints>, Error> {
+        let settings = &self.context.settings;
+        let mut sinks: Vec<_> = settings.audit_checkpoint_dir.iter().cloned().map(CheckpointDir::new).map(Sink::File).collect();
+        if settings.audit_checkpoint_bucket {
+            sinks.push(Sink::Bucket(CheckpointBucket::open(log).await.map_err(Error::CheckpointBucket)?));
+        }
+        sinks.extend(self.checkpoint_webhook()?.map(Sink::Webhook));
+        let Some(path) = &settings.audit_key_file else {
+            return if sinks.is_empty() { Ok(None) } else { Err(Error::NoAuditKey) };
+        };
+        let every = Duration::from_secs(settings.audit_checkpoint_seconds.max(1));
+        let key = audit_key::load(path)?;
+        Ok(Some(AuditCheckpoints::new(database, log.partitions(), key, every, sinks, registry)))
+    }
+
+    fn checkpoint_webhook(&self) -> Result<Option<CheckpointWebhook>, Error> {
+        let settings = &self.context.settings;
+        // The settings have been checked: the secret is there, and it is one.
+        let secret = settings.audit_checkpoint_secret.as_ref().and_then(|secret| WebhookSecret::parse(secret.expose_secret()));
+        let Some((url, secret)) = settings.audit_checkpoint_url.clone().zip(secret) else { return Ok(None) };
+        // Only there: `egress_allow` opens hosts to every caller of `http.request`.
+        let origins: Vec<_> = mcp::origin(&url).into_iter().collect();
+        let egress = self.egress_to(&origins, EgressLimits { total: CHECKPOINT_PATIENCE, ..EgressLimits::default() })?;
+        egress.check(&url).map_err(Error::CheckpointWebhook)?;
+        Ok(Some(CheckpointWebhook { url, secret, egress }))
     }
 
     fn read_pool(&self, test_connections: bool) -> Result<ReadPool, Error> {
         Ok(ReadPool::new(pool(&self.context.connections.reader, test_connections, Some(STATEMENT_TIMEOUT))?))
     }
+}
+
+/// Connections of the reader, for a command.
+///
+/// # Errors
+/// When `url` is no address of a database.
+pub fn read_pool(url: &SecretString) -> Result<ReadPool, Error> {
+    Ok(ReadPool::new(pool(url, false, Some(STATEMENT_TIMEOUT))?))
 }
 
 fn basehub(settings: &Settings) -> Option<BaseHub> {

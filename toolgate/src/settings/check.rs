@@ -22,7 +22,7 @@ pub(super) fn syntax(file: &str) -> Result<(), Error> {
 
 /// Every key of the file must be a setting.
 pub(super) fn keys(file: &Map<String, Value>) -> Result<(), Error> {
-    let known = || KEYS.into_iter().chain(URLS.map(|(key, _)| key));
+    let known = || KEYS.iter().copied().chain(URLS.map(|(key, _)| key));
     match file.keys().find(|key| !known().any(|other| other == *key)) {
         None => Ok(()),
         Some(key) => Err(Error::UnknownKey { key: key.clone(), hint: hint(key, known().map(str::to_owned)) }),
@@ -32,8 +32,8 @@ pub(super) fn keys(file: &Map<String, Value>) -> Result<(), Error> {
 /// Every variable with the prefix must be a setting.
 pub(super) fn variables(environment: &HashMap<String, String>) -> Result<(), Error> {
     let known = || {
-        let prefixed = KEYS.map(|key| format!("{PREFIX}{}", key.to_uppercase()));
-        prefixed.into_iter().chain(OTHER_VARIABLES.map(str::to_owned))
+        let prefixed = KEYS.iter().map(|key| format!("{PREFIX}{}", key.to_uppercase()));
+        prefixed.chain(OTHER_VARIABLES.map(str::to_owned))
     };
     let mut names: Vec<_> = environment.keys().filter(|name| name.starts_with(PREFIX)).collect();
     names.sort();
@@ -87,6 +87,13 @@ pub(super) fn values(settings: &Settings) -> Result<(), Error> {
     if settings.task_webhook_secret.as_ref().is_some_and(|secret| WebhookSecret::parse(secret.expose_secret()).is_none()) {
         return Err(impossible("task_webhook_secret", "must be `whsec_` and 24 to 64 bytes in base64"));
     }
+    if settings.audit_checkpoint_url.is_some() != settings.audit_checkpoint_secret.is_some() {
+        return Err(impossible("audit_checkpoint_url", "needs `audit_checkpoint_secret` beside it, and the other way round"));
+    }
+    if settings.audit_checkpoint_secret.as_ref().is_some_and(|secret| WebhookSecret::parse(secret.expose_secret()).is_none()) {
+        return Err(impossible("audit_checkpoint_secret", "must be `whsec_` and 24 to 64 bytes in base64"));
+    }
+    within("audit_checkpoint_seconds", settings.audit_checkpoint_seconds, 0..=86_400)?;
     within("task_webhook_first_pause_ms", settings.task_webhook_first_pause_ms, 10..=3_600_000)?;
     super::mcp::check(&settings.mcp)?;
     within("mcp_refresh_seconds", settings.mcp_refresh_seconds, 1..=86_400)?;

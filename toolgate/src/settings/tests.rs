@@ -146,6 +146,25 @@ fn a_webhook_has_a_url_a_secret_that_is_one_and_a_pause_in_bounds() {
 }
 
 #[test]
+fn audit_checkpoints_have_an_interval_in_bounds_and_a_webhook_with_a_secret() {
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let defaults = load(&[], &[], "").unwrap();
+    assert!(defaults.audit_key_file.is_none() && defaults.audit_checkpoint_dir.is_none() && !defaults.audit_checkpoint_bucket);
+    assert_eq!(defaults.audit_checkpoint_seconds, 60);
+    for (seconds, fits) in [("-1", false), ("0", true), ("1", true), ("86399", true), ("86400", true), ("86401", false)] {
+        assert_eq!(load(&[], &[("TOOLGATE_AUDIT_CHECKPOINT_SECONDS", seconds)], "").is_ok(), fits, "{seconds}");
+    }
+    let given = [("TOOLGATE_AUDIT_CHECKPOINT_URL", "https://h/"), ("TOOLGATE_AUDIT_CHECKPOINT_SECRET", secret)];
+    let settings = load(&[], &given, "").unwrap();
+    assert!(!format!("{settings:?}").contains("MfKQ9"));
+    for alone in given {
+        assert!(refusal(&[alone], "").contains("`audit_checkpoint_secret`"));
+    }
+    let refused = refusal(&[given[0], ("TOOLGATE_AUDIT_CHECKPOINT_SECRET", "hunter2hunter2")], "");
+    assert!(refused.contains("`audit_checkpoint_secret`") && !refused.contains("hunter2"), "{refused}");
+}
+
+#[test]
 fn the_limits_themselves_are_possible() {
     for (variable, value) in [
         ("TOOLGATE_LANE_CONCURRENCY_BY_LANE", "render=1,http=10000"),

@@ -8,25 +8,19 @@ use chrono::{DateTime, Utc};
 use futures::stream;
 use http::header;
 use serde::Deserialize;
-use toolgate_events::{CallId, TenantId, audit::AuditRow};
-use toolgate_security::{Accepts, Authenticated, LEEWAY, Place, Problem, Query, ReadPool, TenantTx, media};
+use toolgate_events::CallId;
+use toolgate_security::{Accepts, Authenticated, LEEWAY, Place, Problem, Query, media};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::AuditRowSchema;
 use crate::{
-    Error, State,
+    AuditExport, Error, State,
+    audit_export::History,
     http::{page::check_text, refusals::Refusals},
-    queries::{
-        archive::Segments,
-        audit::{self, AuditFilter, Stretch},
-        positions,
-    },
+    queries::audit::AuditFilter,
     stream::{Lost, Standing},
 };
-
-/// Rows read, and held, at once.
-const PAGE: usize = 100;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -47,7 +41,8 @@ pub(crate) struct Parameters {
 
 /// The audit trail as NDJSON
 ///
-/// Everything up to the newest row at the time of the request, one row a line. An export that cannot be finished, or whose
+/// Everything up to the newest row at the time of the request, one row a line in its canonical form, which `toolgate audit verify`
+/// checks (docs/audit/format.md). An export that cannot be finished, or whose
 /// token is revoked or ends meanwhile, is cut off, so that no client takes a part for the whole.
 #[utoipa::path(
     get,
@@ -81,7 +76,8 @@ pub(crate) async fn export_audit(
     let history = History { pool: state.pool, segments: state.segments, tenant: principal.tenant_id };
     // It ends when the token would not be accepted any more.
     let standing = Standing::new(&state.guard, principal, "audit:export", LEEWAY);
-    let export = Export::begin(history, filter, parameters.after.unwrap_or(0), standing, place).await?;
+    let export = AuditExport::filtered(history, filter, parameters.after.unwrap_or(0)).await?;
+    let export = Export { export, standing, _place: place };
     let lines = stream::try_unfold(export, |mut export| async move {
         let lines = export.next_lines().await.inspect_err(|cut| tracing::warn!(error = %cut, "an export was cut off"))?;
         Ok::<_, Cut>(lines.map(|lines| (lines, export)))
@@ -100,56 +96,20 @@ enum Cut {
     Failed(#[from] Error),
 }
 
-/// Where the rows are.
-struct History {
-    pool: ReadPool,
-    segments: Segments,
-    tenant: TenantId,
-}
-
-/// An export under way: one page in memory, never a transaction across pages.
+/// An export for as long as its reader may have it.
 struct Export {
-    history: History,
-    filter: AuditFilter,
-    /// What is still to be read; none after the last page.
-    left: Option<Stretch>,
+    export: AuditExport,
     standing: Standing,
     _place: Place,
 }
 
 impl Export {
-    async fn begin(history: History, filter: AuditFilter, after: u64, standing: Standing, place: Place) -> Result<Self, Error> {
-        let mut tx = TenantTx::begin(&history.pool, history.tenant).await?;
-        let up_to = positions::newest(&mut tx).await?;
-        tx.end().await?;
-        Ok(Self { history, filter, left: Some(Stretch { after, up_to }), standing, _place: place })
-    }
-
     async fn next_lines(&mut self) -> Result<Option<Bytes>, Cut> {
-        let Some(stretch) = self.left else { return Ok(None) };
         self.standing.check()?;
-        let (rows, has_more) = tokio::select! {
+        tokio::select! {
             biased;
-            lost = self.standing.lost() => return Err(lost.into()),
-            page = page(&self.history, &self.filter, stretch) => page?,
-        };
-        self.left = rows.last().filter(|_| has_more).map(|last| Stretch { after: last.position, ..stretch });
-        Ok(Some(lines(&rows)?))
+            lost = self.standing.lost() => Err(lost.into()),
+            lines = self.export.next_lines() => Ok(lines?),
+        }
     }
-}
-
-async fn page(history: &History, filter: &AuditFilter, stretch: Stretch) -> Result<(Vec<AuditRow>, bool), Error> {
-    let mut tx = TenantTx::begin(&history.pool, history.tenant).await?;
-    let page = audit::page(&mut tx, &history.segments, filter, stretch, PAGE).await?;
-    tx.end().await?;
-    Ok(page)
-}
-
-fn lines(rows: &[AuditRow]) -> Result<Bytes, Error> {
-    let mut lines = Vec::new();
-    for row in rows {
-        serde_json::to_writer(&mut lines, row).map_err(|error| sqlx::Error::Encode(error.into()))?;
-        lines.push(b'\n');
-    }
-    Ok(lines.into())
 }

@@ -2,12 +2,21 @@
 //!
 //! `hash` = SHA-256 over the canonical JSON of the row without `hash` (so `prev_hash` is inside it), as lower-case hex. The first
 //! row of a tenant has as `prev_hash` the SHA-256 of `toolgate/audit/v1/<tenant_id>`, which binds the chain to its tenant.
+//! `docs/audit/format.md` has the whole of it for somebody who has no part in this system.
+
+mod checkpoint;
+mod key;
+mod verify;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
+
+pub use checkpoint::{AuditCheckpoint, CheckpointError, Head, Signed};
+pub use key::{KeyError, PublicKey, SigningKey};
+pub use verify::{Finding, MAX_LINE, Summary, Verifier, What};
 
 use crate::{TenantId, canonical, serde_text};
 
@@ -37,33 +46,40 @@ pub struct AuditRow {
 }
 
 impl AuditRow {
-    /// The row as a line of an export.
-    pub fn to_line(&self) -> String {
-        let value = serde_json::to_value(self).unwrap_or_default();
-        canonical::to_string(&value) + "\n"
-    }
-
     /// What `hash` must be, given everything else in the row.
     pub fn expected_hash(&self) -> String {
         self.hash_over(&canonical::to_string(&self.data))
     }
 
-    /// [`Self::expected_hash`] for whoever has the canonical form of `data` already.
+    /// [`Self::expected_hash`] for whoever has the text of `data` already.
     pub fn hash_over(&self, data: &str) -> String {
+        canonical::hex(&Sha256::digest(self.spell(data, None)))
+    }
+
+    /// The row as a line of an export: its canonical JSON, `hash` included, and a newline.
+    pub fn to_line(&self) -> String {
+        self.line_over(&canonical::to_string(&self.data))
+    }
+
+    /// [`Self::to_line`] with `data` as it stands in the table, whatever `data` is here.
+    pub fn line_over(&self, data: &str) -> String {
+        self.spell(data, Some(&self.hash)) + "\n"
+    }
+
+    /// Members in the order of their names, as the canonical form has them; what is hashed is the line without `hash`.
+    fn spell(&self, data: &str, hash: Option<&str>) -> String {
         let Self { position, stream_sequence, event_id, event_version, aggregate_id, aggregate_sequence, correlation_id, .. } =
             self;
-        let text = |text: &str| canonical::to_string(&Value::String(text.to_owned()));
         let causation_id = self.causation_id.map_or_else(|| "null".to_owned(), |id| format!("\"{id}\""));
-        // Members in the order of their names, as the canonical form has them.
-        let row = format!(
-            r#"{{"actor":{actor},"aggregate_id":"{aggregate_id}","aggregate_sequence":"{aggregate_sequence}","aggregate_type":{aggregate_type},"causation_id":{causation_id},"correlation_id":"{correlation_id}","data":{data},"event_id":"{event_id}","event_type":{event_type},"event_version":{event_version},"occurred_at":"{occurred_at}","position":"{position}","prev_hash":{prev_hash},"stream_sequence":"{stream_sequence}"}}"#,
-            actor = text(&self.actor),
-            aggregate_type = text(&self.aggregate_type),
-            event_type = text(&self.event_type),
+        format!(
+            r#"{{"actor":{actor},"aggregate_id":"{aggregate_id}","aggregate_sequence":"{aggregate_sequence}","aggregate_type":{aggregate_type},"causation_id":{causation_id},"correlation_id":"{correlation_id}","data":{data},"event_id":"{event_id}","event_type":{event_type},"event_version":{event_version},{hash}"occurred_at":"{occurred_at}","position":"{position}","prev_hash":{prev_hash},"stream_sequence":"{stream_sequence}"}}"#,
+            actor = canonical::text(&self.actor),
+            aggregate_type = canonical::text(&self.aggregate_type),
+            event_type = canonical::text(&self.event_type),
+            hash = hash.map(|hash| format!(r#""hash":{},"#, canonical::text(hash))).unwrap_or_default(),
             occurred_at = serde_text::timestamp::format(&self.occurred_at),
-            prev_hash = text(&self.prev_hash),
-        );
-        canonical::hex(&Sha256::digest(row))
+            prev_hash = canonical::text(&self.prev_hash),
+        )
     }
 }
 
@@ -134,6 +150,7 @@ mod tests {
             let mut value = serde_json::to_value(&row).unwrap();
             value.as_object_mut().unwrap().remove("hash");
             assert_eq!(row.expected_hash(), canonical::sha256_hex(&value));
+            assert_eq!(row.to_line(), canonical::to_string(&serde_json::to_value(&row).unwrap()) + "\n");
         }
     }
 
