@@ -73,7 +73,8 @@ impl ReadPool {
     /// # Errors
     /// Whatever the database says.
     pub async fn projection_states(&self) -> Result<Vec<ProjectionState>, sqlx::Error> {
-        let rows: Vec<(String, i32, i64, Option<String>, Option<DateTime<Utc>>, bool)> = sqlx::query_as(
+        type Row = (String, i32, i64, Option<String>, Option<DateTime<Utc>>, bool);
+        let rows: Vec<Row> = sqlx::query_as(
             "select projection, partition, stream_sequence, halted_reason, halted_at, halted_sequence is not null
              from projection_checkpoint",
         )

@@ -122,14 +122,14 @@ pub fn whole(state: &PartitionState, checkpoint: Checkpoint) -> Result<(), Misma
     Ok(())
 }
 
-/// The events at `from` to `upto`, both included, or the first of them that is not there.
-async fn read(log: &Log, partition: Partition, from: u64, upto: u64) -> Result<Result<Vec<Received>, Mismatch>, Unchecked> {
-    let messages: Vec<_> = stream::iter(from..=upto)
-        .map(|sequence| async move { log.message_at(partition, sequence).await.map(|message| (sequence, message)) })
-        .buffered(CONCURRENCY)
-        .try_collect()
-        .await?;
-    Ok(messages.into_iter().map(|(stream_sequence, message)| message.ok_or(Mismatch::Missing { stream_sequence })).collect())
+/// The events at `from` to `upto`, both included, up to the first that is not there, which is told as well.
+async fn read(log: &Log, partition: Partition, from: u64, upto: u64) -> Result<(Vec<Received>, Result<(), Mismatch>), Unchecked> {
+    let mut messages: Vec<_> =
+        stream::iter(from..=upto).map(|sequence| log.message_at(partition, sequence)).buffered(CONCURRENCY).try_collect().await?;
+    let there = messages.iter().take_while(|message| message.is_some()).count();
+    let found = if there < messages.len() { Err(Mismatch::Missing { stream_sequence: from + there as u64 }) } else { Ok(()) };
+    messages.truncate(there);
+    Ok((messages.into_iter().flatten().collect(), found))
 }
 
 #[cfg(test)]

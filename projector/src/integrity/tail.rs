@@ -60,10 +60,10 @@ pub async fn around(log: &Log, database: &PgPool, partition: Partition, place: u
 }
 
 async fn stretch(log: &Log, database: &PgPool, partition: Partition, from: u64, upto: u64) -> Checked {
-    let messages = match read(log, partition, from, upto).await? {
-        Ok(messages) => messages,
-        Err(mismatch) => return Ok(Err(mismatch)),
-    };
+    let (messages, found) = read(log, partition, from, upto).await?;
+    if found.is_err() {
+        return Ok(found);
+    }
     let mut events: HashMap<TenantId, Vec<&Received>> = HashMap::new();
     for message in &messages {
         if let Some(tenant) = batch::tenant_of(message, log.partitions()) {

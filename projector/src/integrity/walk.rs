@@ -142,10 +142,8 @@ impl Walk {
     }
 
     async fn compare(&self, partition: Partition, place: &mut Place, until: u64) -> Checked {
-        let messages = match read(&self.log, partition, place.stream_sequence + 1, until).await? {
-            Ok(messages) => messages,
-            Err(mismatch) => return Ok(Err(mismatch)),
-        };
+        // What is there before something missing is compared all the same, so that the place says how far all is well.
+        let (messages, all_there) = read(&self.log, partition, place.stream_sequence + 1, until).await?;
         let partitions = self.log.partitions();
         let tenants: Vec<_> = messages.iter().map(|message| batch::tenant_of(message, partitions)).collect();
         let mut counts: HashMap<TenantId, usize> = HashMap::new();
@@ -177,7 +175,7 @@ impl Walk {
             }
             place.stream_sequence = message.stream_sequence;
         }
-        Ok(Ok(()))
+        Ok(all_there)
     }
 
     /// At the end of a walk: no row says that it is of an event up to there, or of one that the log has not got, and is none.
