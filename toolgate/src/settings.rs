@@ -27,6 +27,7 @@ const PREFIX: &str = "TOOLGATE_";
 
 /// Keys that the environment names with the prefix.
 const KEYS: &[&str] = &[
+const KEYS: [&str; 51] = [
     "listen",
     "admin_addr",
     "data_dir",
@@ -72,13 +73,13 @@ const KEYS: &[&str] = &[
     "lane_concurrency_by_lane",
     "result_cache_bytes",
     "circuit_open_ms",
-    "master_key_file",
     "audit_key_file",
     "audit_checkpoint_seconds",
     "audit_checkpoint_dir",
     "audit_checkpoint_bucket",
     "audit_checkpoint_url",
     "audit_checkpoint_secret",
+    "master_key_file",
 ];
 
 /// Keys that the environment names without the prefix.
