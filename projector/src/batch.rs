@@ -66,7 +66,7 @@ pub fn number(message: &Received, partitions: u16, heads: &mut HashMap<TenantId,
     });
     let (envelope, event) = match read {
         Ok(envelope) => {
-            let event = if contains_nul(&envelope.data) {
+            let event = if canonical::contains_nul(&envelope.data) {
                 Err("a string contains U+0000, which no read model can hold".to_owned())
             } else {
                 envelope.event().map_err(|error| error.to_string())
@@ -118,15 +118,6 @@ fn flaw(envelope: &Envelope, tenant_id: TenantId) -> Option<&'static str> {
         Some("occurred_at is out of range")
     } else {
         None
-    }
-}
-
-fn contains_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(contains_nul),
-        Value::Object(members) => members.iter().any(|(key, member)| key.contains('\0') || contains_nul(member)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 

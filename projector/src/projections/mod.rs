@@ -5,9 +5,11 @@ mod audit_event;
 mod document;
 mod knowledge_document;
 mod parked_event;
+mod session;
 mod task;
 mod template_version;
 mod tool_call;
+mod usage_day;
 mod vector_item;
 
 use std::collections::HashMap;
@@ -26,7 +28,10 @@ use crate::batch::Numbered;
 pub async fn project(transaction: &mut PgConnection, events: &[Numbered]) -> Result<u64, sqlx::Error> {
     audit_event::project(transaction, events).await?;
     let mut parked = parked_event::Reasons::of(events);
+    let calls = session::calls(transaction, events).await?;
     tool_calls(transaction, events, &mut parked).await?;
+    session::project(transaction, events, calls, &parked).await?;
+    usage_day::project(transaction, events).await?;
     let outcomes = outcomes(transaction, events).await?;
     task::project(transaction, &outcomes, &mut parked).await?;
     document::project(transaction, &outcomes, &mut parked).await?;

@@ -25,6 +25,12 @@ impl Reasons {
         self.0.push((event.tenant_id.0, event.row.stream_sequence, reason));
     }
 
+    /// Whether an event is among them.
+    pub fn has(&self, event: &Numbered) -> bool {
+        let place = (event.tenant_id.0, event.row.stream_sequence);
+        self.0.iter().any(|(tenant, stream_sequence, _)| (*tenant, *stream_sequence) == place)
+    }
+
     /// Writes them down; answers with how many there are.
     pub async fn project(self, transaction: &mut PgConnection) -> Result<u64, sqlx::Error> {
         if self.0.is_empty() {
