@@ -87,3 +87,7 @@ $$;
 
 -- Where a time lies in a tenant's history, and what occurred on a day.
 create index audit_event_occurred on audit_event (tenant_id, occurred_at, position);
+
+-- What the calls of a session made.
+create index document_call on document (tenant_id, call_id);
+create index task_call on task (tenant_id, call_id);

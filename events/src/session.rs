@@ -6,9 +6,6 @@ use chrono::{DateTime, Utc};
 
 use crate::{Status, ToolCallEvent, usage::tool_name};
 
-/// The tools whose outcomes are artifacts and tasks.
-const MAKES_ARTIFACTS: &str = "document.render";
-const MAKES_TASKS: &str = "task.create";
 /// The most milliseconds that one event can add: only what a stranger wrote to the log says more.
 const MOST: u64 = u32::MAX as u64;
 
@@ -50,6 +47,10 @@ pub struct CallCounts {
 
 impl Session {
     pub const MAX_PRINCIPALS: usize = 20;
+    /// The tool whose outcomes are artifacts.
+    pub const MAKES_ARTIFACTS: &str = "document.render";
+    /// The tool whose outcomes are tasks.
+    pub const MAKES_TASKS: &str = "task.create";
 
     /// Whether an id is one that the entrance lets in. Others are a stranger's, and no session.
     pub fn is_id(id: &str) -> bool {
@@ -82,8 +83,8 @@ impl Session {
             }
             // What an earlier call made was counted there.
             ToolCallEvent::ToolCallSucceeded(succeeded) if !succeeded.cached => {
-                self.artifacts += u64::from(succeeded.tool == MAKES_ARTIFACTS);
-                self.tasks += u64::from(succeeded.tool == MAKES_TASKS);
+                self.artifacts += u64::from(succeeded.tool == Self::MAKES_ARTIFACTS);
+                self.tasks += u64::from(succeeded.tool == Self::MAKES_TASKS);
             }
             _ => {}
         }

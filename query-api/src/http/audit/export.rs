@@ -16,11 +16,9 @@ use uuid::Uuid;
 use super::AuditRowSchema;
 use crate::{
     Error, State,
+    catch_up::Positioned,
     http::{page::check_text, refusals::Refusals},
-    queries::{
-        audit::{self, AuditFilter, Stretch},
-        positions,
-    },
+    queries::audit::{self, AuditFilter, Stretch},
     stream::{Lost, Standing},
 };
 
@@ -42,6 +40,9 @@ pub(crate) struct Parameters {
     from: Option<DateTime<Utc>>,
     /// Events that occurred before this time.
     to: Option<DateTime<Utc>>,
+    /// Wait, for up to ten seconds, until the tenant is projected up to this position.
+    #[param(value_type = Option<String>)]
+    min_position: Option<u64>,
 }
 
 /// The audit trail as NDJSON
@@ -80,14 +81,17 @@ pub(crate) async fn export_audit(
     let tenant = principal.tenant_id;
     // It ends when the token would not be accepted any more.
     let standing = Standing::new(&state.guard, principal, "audit:export", LEEWAY);
-    let export = Export::begin(state.pool, tenant, filter, parameters.after.unwrap_or(0), standing, place).await?;
+    let reading = state.read(tenant, parameters.min_position).await?;
+    let Positioned { position, .. } = reading.end(()).await?;
+    let left = Some(Stretch { after: parameters.after.unwrap_or(0), up_to: position });
+    let export = Export { pool: state.pool, tenant, filter, left, standing, _place: place };
     let lines = stream::try_unfold(export, |mut export| async move {
         let lines = export.next_lines().await.inspect_err(|cut| tracing::warn!(error = %cut, "an export was cut off"))?;
         Ok::<_, Cut>(lines.map(|lines| (lines, export)))
     });
     let headers =
         [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CONTENT_DISPOSITION, r#"attachment; filename="audit.ndjson""#)];
-    Ok((headers, Body::from_stream(lines)).into_response())
+    Ok(Positioned { answer: (headers, Body::from_stream(lines)), position }.into_response())
 }
 
 /// Why an export ends before its end.
@@ -111,20 +115,6 @@ struct Export {
 }
 
 impl Export {
-    async fn begin(
-        pool: ReadPool,
-        tenant: TenantId,
-        filter: AuditFilter,
-        after: u64,
-        standing: Standing,
-        place: Place,
-    ) -> Result<Self, Error> {
-        let mut tx = TenantTx::begin(&pool, tenant).await?;
-        let up_to = positions::newest(&mut tx).await?;
-        tx.end().await?;
-        Ok(Self { pool, tenant, filter, left: Some(Stretch { after, up_to }), standing, _place: place })
-    }
-
     async fn next_lines(&mut self) -> Result<Option<Bytes>, Cut> {
         let Some(stretch) = self.left else { return Ok(None) };
         self.standing.check()?;

@@ -2,13 +2,14 @@ use axum::{Json, extract};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use toolgate_events::{CallId, audit::AuditRow};
-use toolgate_security::{Accepts, Authenticated, Problem, Query, TenantTx, media};
+use toolgate_security::{Accepts, Authenticated, Problem, Query, media};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::AuditRowSchema;
 use crate::{
-    Error, State,
+    State,
+    catch_up::Positioned,
     http::{
         page::{Page, check_text, limit},
         refusals::Refusals,
@@ -33,6 +34,9 @@ pub(crate) struct Parameters {
     from: Option<DateTime<Utc>>,
     /// Events that occurred before this time.
     to: Option<DateTime<Utc>>,
+    /// Wait, for up to ten seconds, until the tenant is projected up to this position.
+    #[param(value_type = Option<String>)]
+    min_position: Option<u64>,
 }
 
 /// The audit trail, ascending
@@ -51,7 +55,7 @@ pub(crate) async fn list_audit(
     extract::State(state): extract::State<State>,
     accepts: Result<Accepts<media::ApplicationJson>, Problem>,
     parameters: Result<Query<Parameters>, Problem>,
-) -> Result<Json<Page<AuditRow>>, Problem> {
+) -> Result<Positioned<Json<Page<AuditRow>>>, Problem> {
     state.guard.authorize(&principal, "audit:read")?;
     accepts?;
     let Query(parameters) = parameters?;
@@ -66,9 +70,8 @@ pub(crate) async fn list_audit(
         to: parameters.to,
     };
 
-    let mut tx = TenantTx::begin(&state.pool, principal.tenant_id).await.map_err(Error::from)?;
-    let (items, has_more) = audit::page(&mut tx, &filter, stretch, limit).await?;
-    tx.end().await.map_err(Error::from)?;
+    let mut reading = state.read(principal.tenant_id, parameters.min_position).await?;
+    let (items, has_more) = audit::page(&mut reading, &filter, stretch, limit).await?;
     let next_cursor = items.last().filter(|_| has_more).map(|last| last.position.to_string());
-    Ok(Json(Page { items, next_cursor }))
+    Ok(reading.end(Json(Page { items, next_cursor })).await?)
 }
