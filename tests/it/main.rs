@@ -6,6 +6,7 @@
 
 mod access;
 mod app;
+mod as_of;
 mod attacks;
 mod basehub;
 mod census;
@@ -20,6 +21,7 @@ mod mcp;
 mod openapi;
 mod outbound;
 mod policy;
+mod positions;
 mod projector;
 mod refusals;
 mod render;
