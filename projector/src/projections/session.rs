@@ -98,7 +98,7 @@ async fn add_sessions(transaction: &mut PgConnection, sessions: &BTreeMap<(Uuid,
     sqlx::query(
         r#"insert into session as s (tenant_id, session_id, first_position, first_at, position, last_at, principals, calls, running,
              succeeded, failed, cancelled, cached, attempts, artifacts, tasks, duration_ms)
-         select a, b, c, d, e, f, array(select p from json_array_elements_text(g::json) p order by p collate "C"),
+         select a, b, c, d, e, f, array(select name from json_array_elements_text(g::json) e (name) order by name collate "C"),
              h, i, j, k, l, m, n, o, p, q
          from unnest($1::uuid[], $2::text[], $3::bigint[], $4::timestamptz[], $5::bigint[], $6::timestamptz[], $7::text[], $8::bigint[],
              $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[],
@@ -109,7 +109,8 @@ async fn add_sessions(transaction: &mut PgConnection, sessions: &BTreeMap<(Uuid,
              position = greatest(s.position, excluded.position),
              last_at = case when excluded.position > s.position then excluded.last_at else s.last_at end,
              principals = case when s.principals @> excluded.principals then s.principals else
-                 array(select distinct p collate "C" from unnest(s.principals || excluded.principals) p order by 1 limit $18) end,
+                 array(
+                 select distinct name collate "C" from unnest(s.principals || excluded.principals) e (name) order by 1 limit $18) end,
              calls = s.calls + excluded.calls, running = s.running + excluded.running,
              succeeded = s.succeeded + excluded.succeeded, failed = s.failed + excluded.failed,
              cancelled = s.cancelled + excluded.cancelled, cached = s.cached + excluded.cached,
