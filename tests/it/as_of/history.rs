@@ -201,7 +201,7 @@ fn not_understood(dice: &mut Dice) -> Told {
 }
 
 /// Appends the events in their order.
-pub async fn append(stack: &Stack, events: &[Envelope]) {
+pub async fn append<'a>(stack: &Stack, events: impl IntoIterator<Item = &'a Envelope>) {
     let log = stack.log().await;
     let mut last = std::collections::HashMap::new();
     for event in events {

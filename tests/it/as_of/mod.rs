@@ -89,9 +89,8 @@ async fn at_every_position_the_answer_is_the_fold_of_the_events_up_to_there() {
     let stack = Stack::new().await;
     let (tenant, other) = (Tenant::new(), Tenant::new());
     let (asked, noise) = (history(&mut dice, tenant.id(), LENGTH), history(&mut dice, other.id(), LENGTH));
-    append(&stack, &noise[..LENGTH / 2]).await;
-    append(&stack, &asked).await;
-    append(&stack, &noise[LENGTH / 2..]).await;
+    let (before, after) = noise.split_at(LENGTH / 2);
+    append(&stack, before.iter().chain(&asked).chain(after)).await;
     let _projector = projected(&stack, 2 * LENGTH as i64, &[&[("TOOLGATE_PROJECTOR_BATCH", "9")]]).await;
     let api = Child::start(&stack, Role::QueryApi, &[]).await;
     let client = admin(&stack, &api, tenant);
@@ -132,8 +131,10 @@ async fn a_time_is_the_last_position_before_anything_that_occurred_later() {
     times.sort_unstable();
     let (before, after) = (times[0] - TimeDelta::days(9), times[LENGTH - 1] + TimeDelta::days(9));
     times.extend([before, after]);
+    let mut times: Vec<_> =
+        times.into_iter().flat_map(|time| [-1, 0, 1].map(|step| time + TimeDelta::microseconds(step))).collect();
     times.sort_unstable();
-    for time in times.into_iter().flat_map(|time| [-1, 0, 1].map(|step| time + TimeDelta::microseconds(step))) {
+    for time in times {
         let position = position_at(&asked, time);
         assert!(last <= position, "a later time never shows less");
         last = position;

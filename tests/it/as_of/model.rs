@@ -18,7 +18,8 @@ pub fn understood(events: &[Envelope]) -> Vec<(u64, &Envelope)> {
 }
 
 fn of_call<'a>(events: &'a [Envelope], call: Uuid) -> Vec<(u64, &'a Envelope)> {
-    understood(events).into_iter().filter(|(_, event)| event.aggregate_id.0 == call).collect()
+    let is_own = |event: &Envelope| event.aggregate_id.0 == call && event.aggregate_type == "tool_call";
+    understood(events).into_iter().filter(|(_, event)| is_own(event)).collect()
 }
 
 fn is_outcome(event: &Envelope) -> bool {
