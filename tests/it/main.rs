@@ -6,6 +6,7 @@
 
 mod access;
 mod app;
+mod archive;
 mod as_of;
 mod attacks;
 mod basehub;

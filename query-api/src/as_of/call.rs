@@ -1,30 +1,25 @@
 use toolgate_events::{CallId, CallLinks, CallView, Event, ToolCall, ToolCallEvent};
 
-use super::{Selection, each_event};
-use crate::{
-    Error, State,
-    catch_up::Reading,
-    queries::audit::{AuditFilter, Stretch},
-};
+use super::events_of;
+use crate::{Error, State, catch_up::Reading, queries::audit};
 
 /// A call as its events up to the reading's position tell it; `None` before its request.
 pub(crate) async fn call(state: &State, reading: &mut Reading, call_id: CallId) -> Result<Option<CallView>, Error> {
-    let filter = AuditFilter { call_id: Some(call_id), ..AuditFilter::default() };
-    let stretch = Stretch { after: 0, up_to: reading.position };
+    let mut rows = audit::of_call(reading, &state.segments, call_id).await?;
+    rows.retain(|row| row.position <= reading.position);
     let (mut call, mut requested_at, mut finished_at, mut position) = (ToolCall::default(), None, None, 0);
-    each_event(state, reading, Selection { filter, session_id: None, stretch }, |past| {
-        let Event::ToolCall(event) = past.event else { return };
+    for past in events_of(state, rows).await? {
+        let Event::ToolCall(event) = past.event else { continue };
         let is_outcome = event.is_outcome();
         // What comes before a request or after an outcome is a stranger's, and changes nothing in the projection either.
         if (requested_at.is_none() && !matches!(event, ToolCallEvent::ToolCallRequested(_))) || finished_at.is_some() {
-            return;
+            continue;
         }
         call.evolve(event);
         position = past.row.position;
         requested_at = requested_at.or(Some(past.row.occurred_at));
         finished_at = is_outcome.then_some(past.row.occurred_at);
-    })
-    .await?;
+    }
     let (Some(request), Some(status), Some(requested_at)) = (call.request, call.status, requested_at) else { return Ok(None) };
     Ok(Some(CallView {
         call_id,

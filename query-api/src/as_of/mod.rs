@@ -5,17 +5,14 @@ mod call;
 mod session;
 mod usage;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, SubsecRound, TimeDelta, Utc};
 use toolgate_events::{Event, audit::AuditRow, canonical, upcast};
 
 pub(crate) use self::{call::call, session::session, usage::usage};
 use crate::{
     Error, State,
     catch_up::Reading,
-    queries::{
-        audit::{self, AuditFilter, Stretch},
-        positions,
-    },
+    queries::audit::{self, AuditFilter, Stretch},
 };
 
 /// A place in a tenant's history.
@@ -26,6 +23,9 @@ pub(crate) enum AsOf {
     /// Before the first event that occurred later than this.
     Time(DateTime<Utc>),
 }
+
+/// The least time between two events that occurred at different times: events have microseconds.
+const MOMENT: TimeDelta = TimeDelta::microseconds(1);
 
 /// An event of the past.
 #[derive(Debug)]
@@ -44,21 +44,28 @@ impl AsOf {
             return text.parse().map(Self::Position).map_err(|_| Error::AsOf);
         }
         let time = DateTime::parse_from_rfc3339(text).map_err(|_| Error::AsOf)?;
-        Ok(Self::Time(time.to_utc()))
+        // Nothing occurs between two moments.
+        let time = time.to_utc().trunc_subsecs(6);
+        if (0..=9999).contains(&time.year()) { Ok(Self::Time(time)) } else { Err(Error::AsOf) }
     }
 }
 
-impl Reading {
-    /// Goes back to a place in the history: from now on the look is of that position.
+impl State {
+    /// Takes a look back to a place in the history: from now on it is of that position.
     ///
     /// # Errors
     /// [`Error::AsOfBeyond`] for a position that there is not yet.
-    pub(crate) async fn go_back(&mut self, as_of: AsOf) -> Result<(), Error> {
-        let newest = self.position;
-        self.position = match as_of {
+    pub(crate) async fn go_back(&self, reading: &mut Reading, as_of: AsOf) -> Result<(), Error> {
+        let newest = reading.position;
+        reading.position = match as_of {
             AsOf::Position(position) if position > newest => return Err(Error::AsOfBeyond { newest }),
             AsOf::Position(position) => position,
-            AsOf::Time(time) => positions::before_later_than(self, time).await?.unwrap_or(newest),
+            AsOf::Time(time) => {
+                // Of all that occurred later, the first; what comes before it is a beginning of the history, whatever clocks say.
+                let later = AuditFilter { from: Some(time + MOMENT), ..AuditFilter::default() };
+                let (rows, _) = audit::page(reading, &self.segments, &later, Stretch { after: 0, up_to: newest }, 1).await?;
+                rows.first().map_or(newest, |first| first.position - 1)
+            }
         };
         Ok(())
     }
@@ -97,9 +104,9 @@ async fn each_event(
     let Selection { filter, session_id, mut stretch } = selection;
     loop {
         let (rows, has_more) = match session_id {
-            None => audit::page(reading, &filter, stretch, PAGE).await?,
+            None => audit::page(reading, &state.segments, &filter, stretch, PAGE).await?,
             Some(_) => {
-                let (rows, has_more) = audit::streamed_page(reading, &filter, session_id, stretch, PAGE).await?;
+                let (rows, has_more) = audit::streamed_page(reading, &state.segments, &filter, session_id, stretch, PAGE).await?;
                 (rows.into_iter().map(|row| row.audit).collect(), has_more)
             }
         };

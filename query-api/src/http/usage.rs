@@ -168,7 +168,7 @@ pub(crate) async fn get_usage(
 
     let mut reading = state.read(principal.tenant_id, min_position).await?;
     if let Some(as_of) = as_of {
-        reading.go_back(as_of).await?;
+        state.go_back(&mut reading, as_of).await?;
     }
     let days = days(&mut reading, from, to).await?;
     let rows = match days {

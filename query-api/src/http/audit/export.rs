@@ -18,7 +18,10 @@ use crate::{
     Error, State,
     catch_up::Positioned,
     http::{page::check_text, refusals::Refusals},
-    queries::audit::{self, AuditFilter, Stretch},
+    queries::{
+        archive::Segments,
+        audit::{self, AuditFilter, Stretch},
+    },
     stream::{Lost, Standing},
 };
 
@@ -78,13 +81,13 @@ pub(crate) async fn export_audit(
         to: parameters.to,
     };
     let place = state.streams.take_for(principal.tenant_id)?;
-    let tenant = principal.tenant_id;
-    // It ends when the token would not be accepted any more.
-    let standing = Standing::new(&state.guard, principal, "audit:export", LEEWAY);
-    let reading = state.read(tenant, parameters.min_position).await?;
+    let reading = state.read(principal.tenant_id, parameters.min_position).await?;
     let Positioned { position, .. } = reading.end(()).await?;
     let left = Some(Stretch { after: parameters.after.unwrap_or(0), up_to: position });
-    let export = Export { pool: state.pool, tenant, filter, left, standing, _place: place };
+    let history = History { pool: state.pool, segments: state.segments, tenant: principal.tenant_id };
+    // It ends when the token would not be accepted any more.
+    let standing = Standing::new(&state.guard, principal, "audit:export", LEEWAY);
+    let export = Export { history, filter, left, standing, _place: place };
     let lines = stream::try_unfold(export, |mut export| async move {
         let lines = export.next_lines().await.inspect_err(|cut| tracing::warn!(error = %cut, "an export was cut off"))?;
         Ok::<_, Cut>(lines.map(|lines| (lines, export)))
@@ -103,10 +106,16 @@ enum Cut {
     Failed(#[from] Error),
 }
 
+/// Where the rows are.
+struct History {
+    pool: ReadPool,
+    segments: Segments,
+    tenant: TenantId,
+}
+
 /// An export under way: one page in memory, never a transaction across pages.
 struct Export {
-    pool: ReadPool,
-    tenant: TenantId,
+    history: History,
     filter: AuditFilter,
     /// What is still to be read; none after the last page.
     left: Option<Stretch>,
@@ -121,16 +130,16 @@ impl Export {
         let (rows, has_more) = tokio::select! {
             biased;
             lost = self.standing.lost() => return Err(lost.into()),
-            page = page(&self.pool, self.tenant, &self.filter, stretch) => page?,
+            page = page(&self.history, &self.filter, stretch) => page?,
         };
         self.left = rows.last().filter(|_| has_more).map(|last| Stretch { after: last.position, ..stretch });
         Ok(Some(lines(&rows)?))
     }
 }
 
-async fn page(pool: &ReadPool, tenant: TenantId, filter: &AuditFilter, stretch: Stretch) -> Result<(Vec<AuditRow>, bool), Error> {
-    let mut tx = TenantTx::begin(pool, tenant).await?;
-    let page = audit::page(&mut tx, filter, stretch, PAGE).await?;
+async fn page(history: &History, filter: &AuditFilter, stretch: Stretch) -> Result<(Vec<AuditRow>, bool), Error> {
+    let mut tx = TenantTx::begin(&history.pool, history.tenant).await?;
+    let page = audit::page(&mut tx, &history.segments, filter, stretch, PAGE).await?;
     tx.end().await?;
     Ok(page)
 }

@@ -71,7 +71,7 @@ pub(crate) async fn list_audit(
     };
 
     let mut reading = state.read(principal.tenant_id, parameters.min_position).await?;
-    let (items, has_more) = audit::page(&mut reading, &filter, stretch, limit).await?;
+    let (items, has_more) = audit::page(&mut reading, &state.segments, &filter, stretch, limit).await?;
     let next_cursor = items.last().filter(|_| has_more).map(|last| last.position.to_string());
     Ok(reading.end(Json(Page { items, next_cursor })).await?)
 }

@@ -171,7 +171,7 @@ pub(crate) async fn get_session(
     let told = match as_of {
         None => sessions::tell(&mut reading, &id).await?,
         Some(as_of) => {
-            reading.go_back(as_of).await?;
+            state.go_back(&mut reading, as_of).await?;
             as_of::session(&state, &mut reading, &id).await?
         }
     };

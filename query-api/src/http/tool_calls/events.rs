@@ -49,6 +49,6 @@ async fn find(
     min_position: Option<u64>,
 ) -> Result<Positioned<Vec<AuditRow>>, Error> {
     let mut reading = state.read(tenant, min_position).await?;
-    let events = audit::of_call(&mut reading, call).await?;
+    let events = audit::of_call(&mut reading, &state.segments, call).await?;
     reading.end(events).await
 }

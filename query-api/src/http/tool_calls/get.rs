@@ -79,7 +79,7 @@ async fn find_past(
     as_of: AsOf,
 ) -> Result<Positioned<Json<CallView>>, Error> {
     let mut reading = state.read(tenant, min_position).await?;
-    reading.go_back(as_of).await?;
+    state.go_back(&mut reading, as_of).await?;
     let view = as_of::call(state, &mut reading, call).await?.ok_or(Error::NotFound)?;
     reading.end(Json(view)).await
 }
