@@ -17,7 +17,7 @@ pub fn understood(events: &[Envelope]) -> Vec<(u64, &Envelope)> {
         .collect()
 }
 
-fn of_call<'a>(events: &'a [Envelope], call: Uuid) -> Vec<(u64, &'a Envelope)> {
+fn of_call(events: &[Envelope], call: Uuid) -> Vec<(u64, &Envelope)> {
     let is_own = |event: &Envelope| event.aggregate_id.0 == call && event.aggregate_type == "tool_call";
     understood(events).into_iter().filter(|(_, event)| is_own(event)).collect()
 }
