@@ -15,6 +15,7 @@ pub mod json_schema;
 pub mod latency;
 pub mod mcp;
 mod refusal;
+pub mod sealing;
 pub mod serde_text;
 mod session;
 mod subject;
@@ -26,7 +27,7 @@ mod usage;
 
 pub use call_view::{CallLinks, CallView};
 pub use catalog::Catalog;
-pub use envelope::{Envelope, Stamp, TraceContext};
+pub use envelope::{Envelope, Form, Stamp, TraceContext};
 pub use event::{
     Authorization, CallError, CallOptions, Event, ToolCallCancelled, ToolCallEvent, ToolCallFailed, ToolCallRequested,
     ToolCallRetried, ToolCallStarted, ToolCallSucceeded,

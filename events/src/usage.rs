@@ -1,15 +1,17 @@
 //! What a tenant used: what each event adds to the day on which it occurred and to the tool it is about.
 
-use serde_json::Value;
-
-use crate::{Event, RefusalEvent, ToolCallEvent, audit::AuditRow, canonical, latency::Latency};
+use crate::{
+    Event, RefusalEvent, ToolCallEvent,
+    audit::AuditRow,
+    canonical,
+    latency::Latency,
+    sealing::{self, Member, Sealed},
+};
 
 /// The most that one event can add to a sum. Only what a stranger wrote to the log is larger, and must not make a sum overflow.
 const MOST: u64 = u32::MAX as u64;
 /// Longer than any contract's name can be.
 const LONGEST_TOOL: usize = 128;
-/// From this version on a member that holds content is `{"jwe": …}`.
-const FIRST_SEALED: u32 = 3;
 
 /// What was used, as sums. Everything in it can be added up, in any order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,7 +60,7 @@ impl Usage {
     fn of_call<'a>(row: &AuditRow, event: &'a ToolCallEvent) -> Option<(&'a str, Self)> {
         Some(match event {
             ToolCallEvent::ToolCallRequested(requested) => {
-                let bytes_in = content_bytes(row, "arguments");
+                let bytes_in = content_bytes(row, Member::Arguments);
                 (requested.tool.as_str(), Self { requested: 1, bytes_in, ..Self::default() })
             }
             ToolCallEvent::ToolCallStarted(_) => return None,
@@ -68,7 +70,7 @@ impl Usage {
                     succeeded: 1,
                     cached: u64::from(succeeded.cached),
                     attempts: succeeded.attempt.into(),
-                    bytes_out: content_bytes(row, "result"),
+                    bytes_out: content_bytes(row, Member::Result),
                     ..Self::default()
                 };
                 // What an earlier call had run was counted there.
@@ -116,22 +118,25 @@ pub(crate) fn tool_name(name: &str) -> Option<&str> {
 
 /// The size of a member of an event's data, as canonical JSON. Where the member is sealed it is the size of what was sealed, which the
 /// seal tells without being opened: so it stays the same when nobody can open it any more.
-fn content_bytes(row: &AuditRow, member: &str) -> u64 {
-    let Some(value) = row.data.get(member) else { return 0 };
-    let sealed = (row.event_version >= FIRST_SEALED).then(|| sealed_bytes(value)).flatten();
-    sealed.unwrap_or_else(|| canonical::to_string(value).len() as u64)
+fn content_bytes(row: &AuditRow, member: Member) -> u64 {
+    let Some(value) = row.data.pointer(member.pointer()) else { return 0 };
+    let is_sealed = sealing::members(&row.event_type, row.event_version).contains(&member);
+    match Sealed::parse(value).filter(|_| is_sealed) {
+        Some(Sealed::Jwe(jwe)) => plaintext_bytes(jwe),
+        // It was left out, and nobody knows any more how long it was.
+        Some(Sealed::Erased) => 0,
+        None => canonical::to_string(value).len() as u64,
+    }
 }
 
 /// The length of what a compact JWE under AES-GCM holds: its fourth part, in base64url without padding, is as long as the plaintext.
-fn sealed_bytes(value: &Value) -> Option<u64> {
-    let parts: Vec<_> = value.get("jwe")?.as_str()?.split('.').collect();
-    let [_, _, _, ciphertext, _] = parts[..] else { return None };
-    Some(ciphertext.len() as u64 * 3 / 4)
+fn plaintext_bytes(jwe: &str) -> u64 {
+    jwe.split('.').nth(3).map_or(0, |ciphertext| ciphertext.len() as u64 * 3 / 4)
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::{Envelope, upcast};
@@ -202,18 +207,19 @@ mod tests {
 
     #[test]
     fn what_is_sealed_counts_as_long_as_it_is() {
-        let sealed = |length: usize| json!({"jwe": format!("e30..AAAA.{}.AAAA", "A".repeat(length))});
         // Of 1, 2, 3 and 300 bytes.
         for (length, bytes) in [(2, 1), (3, 2), (4, 3), (400, 300)] {
-            assert_eq!(sealed_bytes(&sealed(length)), Some(bytes));
+            let jwe = format!("e30..AAAA.{}.AAAA", "A".repeat(length));
+            let (mut row, event) = row(include_str!("../golden/tool_call_requested.v2.json"), |_| ());
+            let bytes_in = |row: &AuditRow| Usage::of(row, &event).unwrap().1.bytes_in;
+            row.data["arguments"] = json!({"jwe": jwe});
+            // Before anything was sealed, such a member is what somebody sent.
+            assert_eq!(bytes_in(&row), row.data["arguments"].to_string().len() as u64);
+            row.event_version = 3;
+            assert_eq!(bytes_in(&row), bytes);
+            row.data["arguments"] = json!({"erased": true});
+            assert_eq!(bytes_in(&row), 0);
         }
-        for other in [json!(null), json!({"jwe": 1}), json!({"jwe": "a.b"}), json!({"jwe": "a.b.c.d.e.f"})] {
-            assert_eq!(sealed_bytes(&other), None, "{other}");
-        }
-        // Before anything was sealed, such a member is what somebody sent.
-        let member = sealed(400);
-        let (_, usage) = usage!("tool_call_requested.v2", |data| data["arguments"] = member.clone()).unwrap();
-        assert_eq!(usage.bytes_in, member.to_string().len() as u64);
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub(crate) const POSITION_HEADER: HeaderName = HeaderName::from_static("toolgate
 #[derive(Debug)]
 pub(crate) struct Reading {
     tx: TenantTx,
+    pub tenant: TenantId,
     /// Up to here the rows tell what happened, and of nothing later. It is lowered by a look at the past.
     pub position: u64,
 }
@@ -52,7 +53,7 @@ impl State {
             let mut tx = TenantTx::begin(&self.pool, tenant).await?;
             let position = positions::newest(&mut tx).await?;
             let Some((min_position, following)) = following.as_mut().filter(|(min_position, _)| position < *min_position) else {
-                return Ok(Reading { tx, position });
+                return Ok(Reading { tx, tenant, position });
             };
             tx.end().await?;
             let left = deadline.saturating_duration_since(Instant::now());

@@ -8,9 +8,15 @@ pub(crate) async fn call(state: &State, reading: &mut Reading, call_id: CallId) 
     let mut rows = audit::of_call(reading, &state.segments, call_id).await?;
     rows.retain(|row| row.position <= reading.position);
     let (mut call, mut requested_at, mut finished_at, mut position) = (ToolCall::default(), None, None, 0);
-    for past in events_of(state, rows).await? {
+    let mut is_outcome_erased = false;
+    for past in events_of(state, reading.tenant, rows).await? {
         let Event::ToolCall(event) = past.event else { continue };
         let is_outcome = event.is_outcome();
+        is_outcome_erased |= match &event {
+            ToolCallEvent::ToolCallSucceeded(succeeded) => succeeded.erased,
+            ToolCallEvent::ToolCallFailed(failed) => failed.erased,
+            _ => false,
+        };
         // What comes before a request or after an outcome is a stranger's, and changes nothing in the projection either.
         if (requested_at.is_none() && !matches!(event, ToolCallEvent::ToolCallRequested(_))) || finished_at.is_some() {
             continue;
@@ -28,7 +34,9 @@ pub(crate) async fn call(state: &State, reading: &mut Reading, call_id: CallId) 
         session_id: request.session_id,
         cached: call.result.is_some().then_some(call.cached),
         stale: call.stale.then_some(true),
-        result: call.result,
+        // Gone, and not null.
+        result: call.result.filter(|_| !is_outcome_erased),
+        erased: is_outcome_erased.then_some(true),
         error: call.error,
         attempts: call.attempts,
         requested_at,

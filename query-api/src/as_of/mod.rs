@@ -6,7 +6,8 @@ mod session;
 mod usage;
 
 use chrono::{DateTime, Datelike, SubsecRound, TimeDelta, Utc};
-use toolgate_events::{Event, audit::AuditRow, canonical, upcast};
+use toolgate_events::{Event, TenantId, audit::AuditRow, canonical, sealing, upcast};
+use toolgate_store::KeyError;
 
 pub(crate) use self::{call::call, session::session, usage::usage};
 use crate::{
@@ -71,16 +72,31 @@ impl State {
     }
 }
 
-/// Rows of the trail as the events that they record. What the projector sets aside because it cannot be understood is left out here too.
+/// Rows of the trail as the events that they record. What the projector sets aside because it cannot be understood, or was changed, is
+/// left out here too.
 ///
-/// The one place where a question about the past turns rows into events.
-async fn events_of(_state: &State, rows: Vec<AuditRow>) -> Result<Vec<Past>, Error> {
-    let past = rows.into_iter().filter_map(|row| {
-        let is_readable = !canonical::contains_nul(&row.data);
-        let event = upcast(&row.event_type, row.event_version, &row.data).ok().filter(|_| is_readable)?;
-        Some(Past { row, event })
-    });
-    Ok(past.collect())
+/// The one place where a question about the past turns rows into events, and opens their content. The rows stay as they were recorded.
+async fn events_of(state: &State, tenant: TenantId, rows: Vec<AuditRow>) -> Result<Vec<Past>, Error> {
+    let mut past = Vec::with_capacity(rows.len());
+    for row in rows {
+        let event = if sealing::members(&row.event_type, row.event_version).is_empty() {
+            event_of(&row)
+        } else {
+            let mut opened = row.clone();
+            match state.log.keys().open_row(tenant, &mut opened).await {
+                Ok(()) => event_of(&opened),
+                Err(KeyError::Broken(_)) => None,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        past.extend(event.map(|event| Past { row, event }));
+    }
+    Ok(past)
+}
+
+fn event_of(opened: &AuditRow) -> Option<Event> {
+    let is_readable = !canonical::contains_nul(&opened.data);
+    upcast(&opened.event_type, opened.event_version, &opened.data).ok().filter(|_| is_readable)
 }
 
 /// Rows of the trail read at once.
@@ -111,7 +127,7 @@ async fn each_event(
             }
         };
         let Some(last) = rows.last().map(|row| row.position) else { return Ok(()) };
-        events_of(state, rows).await?.into_iter().for_each(&mut take);
+        events_of(state, reading.tenant, rows).await?.into_iter().for_each(&mut take);
         if !has_more {
             return Ok(());
         }

@@ -1,8 +1,9 @@
 use std::collections::VecDeque;
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use sqlx::{Row, postgres::PgRow, types::Json};
-use toolgate_events::{CallCounts, CallError, CallId, Session};
+use toolgate_events::{CallCounts, CallId, Session};
 use toolgate_security::TenantTx;
 use uuid::Uuid;
 
@@ -88,12 +89,14 @@ async fn failures(tx: &mut TenantTx, id: &str) -> Result<VecDeque<Failure>, Erro
          where session_id = $1 and status = 'failed' order by position desc limit $2",
     );
     let failure = |row: PgRow| {
-        let Json(error): Json<CallError> = row.try_get("error")?;
+        // Its detail is content, and stays where it is.
+        let Json(error): Json<Value> = row.try_get("error")?;
+        let text = |member: &str| error[member].as_str().unwrap_or_default().to_owned();
         Ok(Failure {
             call_id: CallId(row.try_get("call_id")?),
             tool: row.try_get("tool")?,
-            kind: error.kind,
-            title: error.title,
+            kind: text("type"),
+            title: text("title"),
             at: row.try_get("finished_at")?,
             position: unsigned(&row, "position")?,
         })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
-use toolgate_events::{CallId, CallSubject, Envelope, Lane, TenantId};
+use toolgate_events::{CallId, CallSubject, Envelope, Form, Lane, TenantId, sealing};
 use toolgate_store::{Clock, Expect};
 use uuid::Uuid;
 
@@ -83,6 +83,8 @@ pub fn history(dice: &mut Dice, tenant: TenantId, length: usize) -> Vec<Envelope
                 (id, "tool_call", sequence, told)
             }
         };
+        // In versions that are sealed the content is as it was said; it is sealed on its way into the log.
+        let form = if sealing::members(event_type, version).is_empty() { Form::Recorded } else { Form::Open };
         events.push(Envelope {
             event_id: Clock::system().new_id(),
             event_type: event_type.to_owned(),
@@ -97,6 +99,7 @@ pub fn history(dice: &mut Dice, tenant: TenantId, length: usize) -> Vec<Envelope
             occurred_at,
             trace_context: None,
             data,
+            form,
         });
     }
     events
@@ -125,7 +128,7 @@ fn requested(dice: &mut Dice, tool: &str) -> Told {
         "policy_version": "p", "rule": "r", "principal": principal, "roles": ["agent"], "permissions": [], "tool_version": 1,
         "contract_hash": "c"
     });
-    ("tool_call_requested", 2, data)
+    ("tool_call_requested", 2 + dice.below(2) as u32, data)
 }
 
 fn go_on(dice: &mut Dice, call: &mut Open) -> (Told, bool) {
@@ -148,7 +151,7 @@ fn go_on(dice: &mut Dice, call: &mut Open) -> (Told, bool) {
         3 => {
             let error = json!({"type": "urn:toolgate:tool:timeout", "title": "Too late", "detail": "no answer"});
             let data = json!({"tool": tool, "attempt": attempt, "worker": "w", "duration_ms": duration_ms, "error": error});
-            (("tool_call_failed", 1, data), true)
+            (("tool_call_failed", 1 + dice.below(2) as u32, data), true)
         }
         kind => {
             let result = match tool {
@@ -166,7 +169,7 @@ fn go_on(dice: &mut Dice, call: &mut Open) -> (Told, bool) {
             let cached = kind == 5 && ["knowledge.search", "http.request"].contains(&tool);
             data["cached"] = json!(cached);
             data["stale"] = json!(cached && dice.below(2) == 0);
-            (("tool_call_succeeded", 2, data), true)
+            (("tool_call_succeeded", 2 + dice.below(2) as u32, data), true)
         }
     }
 }

@@ -3,7 +3,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use toolgate_events::{CallId, audit::AuditRow};
 use toolgate_security::{Accepts, Authenticated, Problem, Query, media};
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::AuditRowSchema;
@@ -14,6 +14,7 @@ use crate::{
         page::{Page, check_text, limit},
         refusals::Refusals,
     },
+    opening::open_rows,
     queries::audit::{self, AuditFilter, Stretch},
 };
 
@@ -34,9 +35,20 @@ pub(crate) struct Parameters {
     from: Option<DateTime<Utc>>,
     /// Events that occurred before this time.
     to: Option<DateTime<Utc>>,
+    /// `recorded`: sealed, as the hash is over it. `open`: as it was said.
+    #[param(inline, default = "recorded")]
+    content: Option<Content>,
     /// Wait, for up to ten seconds, until the tenant is projected up to this position.
     #[param(value_type = Option<String>)]
     min_position: Option<u64>,
+}
+
+/// In which form content is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Content {
+    Recorded,
+    Open,
 }
 
 /// The audit trail, ascending
@@ -72,6 +84,10 @@ pub(crate) async fn list_audit(
 
     let mut reading = state.read(principal.tenant_id, parameters.min_position).await?;
     let (items, has_more) = audit::page(&mut reading, &state.segments, &filter, stretch, limit).await?;
+    let Positioned { answer: mut items, position } = reading.end(items).await?;
+    if parameters.content == Some(Content::Open) {
+        open_rows(state.log.keys(), principal.tenant_id, &mut items).await?;
+    }
     let next_cursor = items.last().filter(|_| has_more).map(|last| last.position.to_string());
-    Ok(reading.end(Json(Page { items, next_cursor })).await?)
+    Ok(Positioned { answer: Json(Page { items, next_cursor }), position })
 }

@@ -10,10 +10,13 @@ use crate::{
         page::{MinPosition, Page},
         refusals::RefusalsOfOne,
     },
+    opening::open_rows,
     queries::audit,
 };
 
 /// A call's events, in order
+///
+/// With their content. `hash` is over the row as it was recorded, which `GET /v1/audit` shows.
 #[utoipa::path(
     get,
     path = "/v1/tool-calls/{call_id}/events",
@@ -50,5 +53,7 @@ async fn find(
 ) -> Result<Positioned<Vec<AuditRow>>, Error> {
     let mut reading = state.read(tenant, min_position).await?;
     let events = audit::of_call(&mut reading, &state.segments, call).await?;
-    reading.end(events).await
+    let mut events = reading.end(events).await?;
+    open_rows(state.log.keys(), tenant, &mut events.answer).await?;
+    Ok(events)
 }

@@ -68,7 +68,10 @@ async fn find(
     let mut reading = state.read(tenant, min_position).await?;
     let found = tool_calls::find(&mut reading, call).await?;
     let Positioned { answer, position } = reading.end(found).await?;
-    Ok(answer.map(|view| Positioned { answer: Json(view), position }))
+    match answer {
+        Some(call) => Ok(Some(Positioned { answer: Json(call.open(tenant, state.log.keys()).await?), position })),
+        None => Ok(None),
+    }
 }
 
 async fn find_past(

@@ -61,6 +61,11 @@ pub(crate) async fn list_tool_calls(
 
     let mut reading = state.read(principal.tenant_id, parameters.min_position).await?;
     let calls = tool_calls::page(&mut reading, &filter, before, limit + 1).await?;
-    let page = Page::cut(calls, limit, |call| call.view, |last| state.cursors.seal(&scope, last.requested_position));
-    Ok(reading.end(Json(page)).await?)
+    let page = Page::cut(calls, limit, |call| call, |last| state.cursors.seal(&scope, last.requested_position));
+    let Positioned { answer: page, position } = reading.end(page).await?;
+    let mut items = Vec::with_capacity(page.items.len());
+    for call in page.items {
+        items.push(call.open(principal.tenant_id, state.log.keys()).await?);
+    }
+    Ok(Positioned { answer: Json(Page { items, next_cursor: page.next_cursor }), position })
 }
