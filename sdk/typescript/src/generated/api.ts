@@ -36,6 +36,8 @@ export const ToolCall = z.looseObject({
   /** Whether the result was made for an earlier call; absent while there is none. */
   cached: z.boolean().optional(),
   call_id: CallId,
+  /** Whether its arguments, its result or the detail of its error are gone because they were erased; absent when they are not. */
+  erased: z.boolean().optional(),
   /** Why it failed, once it has. */
   error: CallError.optional(),
   finished_at: z.iso.datetime({ offset: true }).optional(),

@@ -104,15 +104,19 @@ export const CallError = z.looseObject({
 /** A problem object (RFC 9457) as it is recorded with a failed call. */
 export type CallError = z.output<typeof CallError>;
 
-/** The tool did not answer, or refused. */
+/** The tool did not answer, or refused. Version 2: the error's detail is sealed. */
 export const ToolCallFailed = z.looseObject({
   attempt: z.int().min(0),
+  /** As in the request. */
+  data_subject: z.string().optional(),
   duration_ms: z.int().min(0),
+  /** Whether the error's detail is gone, because its key was destroyed. Never recorded. */
+  erased: z.boolean().optional(),
   error: CallError,
   tool: z.string(),
   worker: z.string(),
 });
-/** The tool did not answer, or refused. */
+/** The tool did not answer, or refused. Version 2: the error's detail is sealed. */
 export type ToolCallFailed = z.output<typeof ToolCallFailed>;
 
 /** The decision that let the call in, with everything it was decided from: what is not recorded here can never be replayed. */
@@ -146,22 +150,29 @@ export const CallOptions = z.looseObject({
 export type CallOptions = z.output<typeof CallOptions>;
 
 /**
- * A principal asked for a call and was allowed to. Version 2: version 1 kept the decision in loose fields and knew no options
- * but the timeout.
+ * A principal asked for a call and was allowed to. Version 3: its arguments are sealed. Version 1 kept the decision in loose fields
+ * and knew no options but the timeout.
  */
 export const ToolCallRequested = z.looseObject({
   arguments: z.record(z.string(), z.unknown()),
   authorization: Authorization,
+  /** The pseudonym of whoever the content is about, under whose key it is sealed; the tenant's when absent. */
+  data_subject: z.string().optional(),
+  /** Whether the arguments are gone, because their key was destroyed. Never recorded. */
+  erased: z.boolean().optional(),
   lane: Lane,
   options: CallOptions,
-  /** SHA-256 over the canonical request: the same key with another fingerprint is refused. */
+  /**
+   * Over the canonical request: the same key with another fingerprint is refused. `hmac:` and an HMAC-SHA256, so that nobody can
+   * guess the arguments from it; a plain SHA-256 before version 3.
+   */
   request_fingerprint: z.string(),
   session_id: z.string().optional(),
   tool: z.string(),
 });
 /**
- * A principal asked for a call and was allowed to. Version 2: version 1 kept the decision in loose fields and knew no options
- * but the timeout.
+ * A principal asked for a call and was allowed to. Version 3: its arguments are sealed. Version 1 kept the decision in loose fields
+ * and knew no options but the timeout.
  */
 export type ToolCallRequested = z.output<typeof ToolCallRequested>;
 
@@ -195,14 +206,21 @@ export const CallId = z.guid();
 /** One tool call: the aggregate. */
 export type CallId = z.output<typeof CallId>;
 
-/** The tool answered, or what it had answered before will do. Version 2: before that, every result was the call's own. */
+/**
+ * The tool answered, or what it had answered before will do. Version 3: its result is sealed. Before version 2, every result was the
+ * call's own.
+ */
 export const ToolCallSucceeded = z.looseObject({
   /** How old a cached result was. */
   age_seconds: z.int().min(0).optional(),
   attempt: z.int().min(0),
   /** Whether the result was made for an earlier call. */
   cached: z.boolean(),
+  /** As in the request. */
+  data_subject: z.string().optional(),
   duration_ms: z.int().min(0),
+  /** Whether the result is gone, because its key was destroyed. Never recorded. */
+  erased: z.boolean().optional(),
   result: z.unknown(),
   /** The call that a cached result was made for. */
   source_call_id: CallId.optional(),
@@ -211,7 +229,10 @@ export const ToolCallSucceeded = z.looseObject({
   tool: z.string(),
   worker: z.string(),
 });
-/** The tool answered, or what it had answered before will do. Version 2: before that, every result was the call's own. */
+/**
+ * The tool answered, or what it had answered before will do. Version 3: its result is sealed. Before version 2, every result was the
+ * call's own.
+ */
 export type ToolCallSucceeded = z.output<typeof ToolCallSucceeded>;
 
 /** Every event type, with the version that this release writes and its data. */
@@ -225,13 +246,13 @@ export const eventTypes = {
    * can be made again.
    */
   tool_call_denied: { version: 1, data: ToolCallDenied },
-  /** The tool did not answer, or refused. */
-  tool_call_failed: { version: 1, data: ToolCallFailed },
+  /** The tool did not answer, or refused. Version 2: the error's detail is sealed. */
+  tool_call_failed: { version: 2, data: ToolCallFailed },
   /**
-   * A principal asked for a call and was allowed to. Version 2: version 1 kept the decision in loose fields and knew no options
-   * but the timeout.
+   * A principal asked for a call and was allowed to. Version 3: its arguments are sealed. Version 1 kept the decision in loose fields
+   * and knew no options but the timeout.
    */
-  tool_call_requested: { version: 2, data: ToolCallRequested },
+  tool_call_requested: { version: 3, data: ToolCallRequested },
   /**
    * The call is tried again: another worker takes it over from an attempt that left no outcome, or its own after a failure that may
    * pass.
@@ -239,6 +260,9 @@ export const eventTypes = {
   tool_call_retried: { version: 1, data: ToolCallRetried },
   /** A worker claimed an effectful call before touching the outside world. */
   tool_call_started: { version: 1, data: ToolCallStarted },
-  /** The tool answered, or what it had answered before will do. Version 2: before that, every result was the call's own. */
-  tool_call_succeeded: { version: 2, data: ToolCallSucceeded },
+  /**
+   * The tool answered, or what it had answered before will do. Version 3: its result is sealed. Before version 2, every result was the
+   * call's own.
+   */
+  tool_call_succeeded: { version: 3, data: ToolCallSucceeded },
 } as const;
