@@ -25,6 +25,16 @@ pub fn sha256_hex(value: &Value) -> String {
     hex(&Sha256::digest(to_string(value)))
 }
 
+/// Whether a string in it holds U+0000, which PostgreSQL's text cannot.
+pub fn contains_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(contains_nul),
+        Value::Object(members) => members.iter().any(|(key, member)| key.contains('\0') || contains_nul(member)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
 /// Lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";

@@ -13,15 +13,18 @@ mod erasure;
 mod event;
 mod ids;
 pub mod json_schema;
+pub mod latency;
 pub mod mcp;
 mod refusal;
 pub mod sealing;
 pub mod serde_text;
+mod session;
 mod subject;
 pub mod task;
 pub mod tool_call;
 pub mod tools;
 mod upcast;
+mod usage;
 
 pub use call_view::{CallLinks, CallView};
 pub use catalog::Catalog;
@@ -33,6 +36,8 @@ pub use event::{
 };
 pub use ids::{CallId, TenantId};
 pub use refusal::{LimitPolicy, RateLimitExceeded, RefusalEvent, ToolCallDenied};
+pub use session::{CallCounts, Session};
 pub use subject::{CallSubject, Lane, Partition, SubjectError};
 pub use tool_call::{Reuse, Status, ToolCall};
 pub use upcast::{DecodeError, upcast};
+pub use usage::Usage;

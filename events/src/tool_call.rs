@@ -35,6 +35,13 @@ impl Status {
         }
     }
 
+    /// The status that such a word stands for.
+    pub fn named(word: &str) -> Option<Self> {
+        [Self::Requested, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled]
+            .into_iter()
+            .find(|status| status.as_str() == word)
+    }
+
     pub fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
     }

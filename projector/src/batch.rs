@@ -118,7 +118,7 @@ pub fn number(
 /// # Errors
 /// Why nothing can follow from it, in this release.
 pub fn understand(event_type: &str, event_version: u32, data: &Value) -> Result<Event, String> {
-    if contains_nul(data) {
+    if canonical::contains_nul(data) {
         return Err("a string contains U+0000, which no read model can hold".to_owned());
     }
     upcast(event_type, event_version, data).map_err(|error| error.to_string())
@@ -138,15 +138,6 @@ fn flaw(envelope: &Envelope, tenant_id: TenantId) -> Option<&'static str> {
         Some("occurred_at is out of range")
     } else {
         None
-    }
-}
-
-fn contains_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(contains_nul),
-        Value::Object(members) => members.iter().any(|(key, member)| key.contains('\0') || contains_nul(member)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 

@@ -40,14 +40,15 @@ impl AuditExport {
     /// [`Error::Database`]
     pub async fn begin(pool: ReadPool, archive: Archive, tenant: TenantId, after: u64) -> Result<Self, Error> {
         let history = History { pool, segments: Segments::new(archive), tenant };
-        Self::filtered(history, AuditFilter::default(), after).await
-    }
-
-    pub(crate) async fn filtered(history: History, filter: AuditFilter, after: u64) -> Result<Self, Error> {
         let mut tx = TenantTx::begin(&history.pool, history.tenant).await?;
         let up_to = positions::newest(&mut tx).await?;
         tx.end().await?;
-        Ok(Self { history, filter, left: Some(Stretch { after, up_to }) })
+        Ok(Self::of(history, AuditFilter::default(), Stretch { after, up_to }))
+    }
+
+    /// What a filter lets through of a stretch.
+    pub(crate) fn of(history: History, filter: AuditFilter, stretch: Stretch) -> Self {
+        Self { history, filter, left: Some(stretch) }
     }
 
     /// The next lines, each with its newline; `None` after the last.

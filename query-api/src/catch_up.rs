@@ -1,7 +1,12 @@
 //! Waiting for the projection, so that a reader sees what it was told has happened.
 
-use std::time::Duration;
+use std::{
+    ops::{Deref, DerefMut},
+    time::Duration,
+};
 
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 use toolgate_events::{CallId, Partition, TenantId};
 use toolgate_security::TenantTx;
@@ -16,25 +21,44 @@ const CALL_PATIENCE: Duration = Duration::from_secs(2);
 const POSITION_INTERVAL: Duration = Duration::from_millis(500);
 const CALL_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Says in every answer up to which position of the tenant it was read.
+pub(crate) const POSITION_HEADER: HeaderName = HeaderName::from_static("toolgate-position");
+
+/// A look at a tenant's rows. Everything that is read through it is of one moment, so it is of one position.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    tx: TenantTx,
+    pub tenant: TenantId,
+    /// Up to here the rows tell what happened, and of nothing later. It is lowered by a look at the past.
+    pub position: u64,
+}
+
+/// An answer with the position it was read at.
+#[derive(Debug)]
+pub(crate) struct Positioned<T> {
+    pub answer: T,
+    pub position: u64,
+}
+
 impl State {
-    /// Waits until the tenant is projected up to `position`.
+    /// A look at the tenant's rows, once they are projected up to `min_position`.
     ///
     /// # Errors
     /// [`Error::PositionNotReached`] after ten seconds.
-    pub(crate) async fn reach(&self, tenant: TenantId, position: u64) -> Result<(), Error> {
+    pub(crate) async fn read(&self, tenant: TenantId, min_position: Option<u64>) -> Result<Reading, Error> {
         let deadline = Instant::now() + POSITION_PATIENCE;
         // Listening before looking: what is announced in between is not missed.
-        let mut following = self.announcements.follow(tenant);
+        let mut following = min_position.map(|min_position| (min_position, self.announcements.follow(tenant)));
         loop {
             let mut tx = TenantTx::begin(&self.pool, tenant).await?;
-            let newest = positions::newest(&mut tx).await?;
+            let position = positions::newest(&mut tx).await?;
+            let Some((min_position, following)) = following.as_mut().filter(|(min_position, _)| position < *min_position) else {
+                return Ok(Reading { tx, tenant, position });
+            };
             tx.end().await?;
-            if newest >= position {
-                return Ok(());
-            }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Error::PositionNotReached(position));
+                return Err(Error::PositionNotReached(*min_position));
             }
             following.changed(left.min(POSITION_INTERVAL)).await;
         }
@@ -65,5 +89,38 @@ impl State {
             }
             following.changed(left.min(CALL_INTERVAL)).await;
         }
+    }
+}
+
+impl Reading {
+    /// Ends the look with what was seen.
+    ///
+    /// # Errors
+    /// [`Error::Database`]
+    pub(crate) async fn end<T>(self, answer: T) -> Result<Positioned<T>, Error> {
+        self.tx.end().await?;
+        Ok(Positioned { answer, position: self.position })
+    }
+}
+
+impl Deref for Reading {
+    type Target = TenantTx;
+
+    fn deref(&self) -> &TenantTx {
+        &self.tx
+    }
+}
+
+impl DerefMut for Reading {
+    fn deref_mut(&mut self) -> &mut TenantTx {
+        &mut self.tx
+    }
+}
+
+impl<T: IntoResponse> IntoResponse for Positioned<T> {
+    fn into_response(self) -> Response {
+        let mut response = self.answer.into_response();
+        response.headers_mut().insert(POSITION_HEADER, HeaderValue::from(self.position));
+        response
     }
 }

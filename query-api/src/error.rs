@@ -19,6 +19,18 @@ pub enum Error {
     /// 400
     #[error("Last-Event-ID is not a position")]
     LastEventId,
+    /// 400
+    #[error("must be a position or a date and time (RFC 3339)")]
+    AsOf,
+    /// 400: what is not there yet has no past.
+    #[error("the newest position is {newest}")]
+    AsOfBeyond { newest: u64 },
+    /// 400: too many days, or none.
+    #[error("must be a day from `from` to 365 days after it")]
+    Days,
+    /// 400: a day that no calendar in use has.
+    #[error("must be a day of the years 0 to 9999")]
+    Day(&'static str),
     /// 503: the projection has not come that far yet.
     #[error("position {0} is not projected yet")]
     PositionNotReached(u64),
@@ -53,6 +65,9 @@ impl From<Error> for Problem {
             Error::Text(parameter) => Self::invalid(*parameter, "the character U+0000 is not allowed"),
             Error::Cursor => Self::invalid("cursor", error.to_string()),
             Error::LastEventId => Self::invalid("Last-Event-ID", error.to_string()),
+            Error::AsOf | Error::AsOfBeyond { .. } => Self::invalid("as_of", error.to_string()),
+            Error::Days => Self::invalid("to", error.to_string()),
+            Error::Day(parameter) => Self::invalid(*parameter, error.to_string()),
             Error::PositionNotReached(_) | Error::NotProjected => Self::unavailable(error.to_string()),
             Error::Database(cause) if is_outage(cause) => unavailable(&error),
             // Its row goes as soon as the erasure is projected.

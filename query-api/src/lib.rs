@@ -2,6 +2,7 @@
 //!
 //! It reads through [`TenantTx`](toolgate_security::TenantTx) and never writes: no read model, no event.
 
+mod as_of;
 mod asyncapi;
 mod audit_export;
 mod catch_up;

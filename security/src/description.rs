@@ -23,7 +23,7 @@ const TAGS: [(&str, &str); 6] = [
     ("events", "What happens, as it happens; `/asyncapi.json` describes the stream"),
     ("audit", "What happened, with its proof"),
     ("tools", "The contracts of the tools"),
-    ("read-models", "What tools made"),
+    ("read-models", "What tools made, the sessions they were called in, and what was used"),
     ("webhooks", "What other services tell toolgate, signed by them"),
 ];
 

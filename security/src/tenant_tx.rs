@@ -106,7 +106,8 @@ impl ReadPool {
     }
 }
 
-/// A read-only transaction that sees one tenant's rows: row-level security does the rest. Dropping it ends it.
+/// A read-only transaction that sees one tenant's rows, as they were at one moment: row-level security does the rest. Dropping it
+/// ends it.
 #[derive(Debug)]
 pub struct TenantTx {
     transaction: Transaction<'static, Postgres>,
@@ -118,8 +119,9 @@ impl TenantTx {
     /// # Errors
     /// Whatever the database says; [`sqlx::Error::PoolTimedOut`] also when the tenant's share of the pool stays taken.
     pub async fn begin(pool: &ReadPool, tenant: TenantId) -> Result<Self, sqlx::Error> {
-        // One round trip; the id is a uuid and so cannot carry SQL. Readers wait for no flush.
-        let begin = format!("begin transaction read only; select set_tenant('{}')", tenant.0);
+        // One round trip; the id is a uuid and so cannot carry SQL. Readers wait for no flush. What several statements say of a
+        // tenant belongs together, so they share a snapshot.
+        let begin = format!("begin transaction isolation level repeatable read read only; select set_tenant('{}')", tenant.0);
         let share = timeout(pool.patience, pool.shares.take(tenant)).await.map_err(|_| sqlx::Error::PoolTimedOut)?;
         Ok(Self { transaction: pool.pool.begin_with(begin).await?, _share: share })
     }

@@ -62,6 +62,17 @@ async fn everything(client: &Client) -> Value {
     ] {
         answers.push(client.get(&format!("/v1/audit?{query}")).await.json());
     }
+    for path in [
+        format!("/v1/tool-calls/{call}?as_of=6"),
+        "/v1/sessions/a%20session?as_of=17".to_owned(),
+        format!("/v1/sessions/a%20session?as_of={time}"),
+        "/v1/usage?as_of=33".to_owned(),
+        format!("/v1/usage?as_of={time}"),
+    ] {
+        let answer = client.get(&path).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        answers.push(json!([answer.header("toolgate-position"), answer.json()]));
+    }
     let export = client.get("/v1/audit/export").await.text();
     let filtered = client.pages("/v1/audit?limit=2&type=tool_call_requested", "after").await;
     let events = client.get(&format!("/v1/tool-calls/{call}/events")).await.json();

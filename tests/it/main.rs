@@ -7,6 +7,7 @@
 mod access;
 mod app;
 mod archive;
+mod as_of;
 mod attacks;
 mod audit;
 mod basehub;
@@ -23,6 +24,7 @@ mod mcp;
 mod openapi;
 mod outbound;
 mod policy;
+mod positions;
 mod projector;
 mod refusals;
 mod render;

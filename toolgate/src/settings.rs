@@ -27,7 +27,6 @@ const PREFIX: &str = "TOOLGATE_";
 
 /// Keys that the environment names with the prefix.
 const KEYS: &[&str] = &[
-const KEYS: [&str; 51] = [
     "listen",
     "admin_addr",
     "data_dir",

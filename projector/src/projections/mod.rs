@@ -7,9 +7,11 @@ mod erasure;
 mod knowledge_document;
 mod parked_event;
 mod retry;
+mod session;
 mod task;
 mod template_version;
 mod tool_call;
+mod usage_day;
 mod vector_item;
 
 use std::collections::HashMap;
@@ -45,13 +47,26 @@ pub async fn project(transaction: &mut PgConnection, events: &mut [Numbered], ke
     let mut parked = parked_event::Reasons::of(events);
     parked.look_up(transaction, events).await?;
     parked.hold_back(events);
+    let calls = session::calls(transaction, events).await?;
     tool_calls(transaction, events, &mut parked).await?;
     outcomes_of_tools(transaction, events, keys, &mut parked).await?;
     // Whatever followed a refused event in the same batch waits as it would in the next one.
     parked.hold_back(events);
+    sums(transaction, events, calls, &parked).await?;
     let parked = parked.project(transaction).await?;
     erasure::project(transaction, events).await?;
     Ok(parked)
+}
+
+/// The sums, last of all: what was set aside adds nothing until it is projected after all.
+async fn sums(
+    transaction: &mut PgConnection,
+    events: &[Numbered],
+    calls: session::Calls,
+    parked: &parked_event::Reasons,
+) -> Result<(), sqlx::Error> {
+    session::project(transaction, events, calls, parked).await?;
+    usage_day::project(transaction, events, parked).await
 }
 
 /// The tools' read models.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{
     Error, is_the_rows_fault, outcomes_of_tools,
     parked_event::{Call, Reasons},
-    tool_call,
+    session, sums, tool_call,
 };
 use crate::{
     audit_row::{COLUMNS, TrailRow},
@@ -72,8 +72,11 @@ pub async fn retry(database: &PgPool, keys: &Keyring, call: Call) -> Result<Retr
     let has_row = refold(&mut transaction, &mut events, &mut reasons).await?;
     if has_row {
         // What follows from an event that was projected when it came has followed already.
-        let due: Vec<_> = events.extract_if(.., |event| is_due(event)).collect();
+        let before = session::call_of(events.iter().take_while(|event| !is_due(event)));
+        let mut due: Vec<_> = events.extract_if(.., |event| is_due(event)).collect();
         outcomes_of_tools(&mut transaction, &due, keys, &mut reasons).await?;
+        reasons.hold_back(&mut due);
+        sums(&mut transaction, &due, before, &reasons).await?;
         events.extend(due);
         events.sort_by_key(|event| event.row.position);
         reasons.hold_back(&mut events);

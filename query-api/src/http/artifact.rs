@@ -6,15 +6,17 @@ use axum::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio_util::io::ReaderStream;
-use toolgate_security::{Authenticated, PathId, Problem, ProblemDocument, ProblemKind, Query, TenantTx};
+use toolgate_events::TenantId;
+use toolgate_security::{Authenticated, PathId, Problem, ProblemDocument, ProblemKind, Query};
 
 use super::{
-    page::NoParameters,
+    page::MinPosition,
     range::{self, Part},
     refusals::RefusalsOfAny,
 };
 use crate::{
     Error, State,
+    catch_up::Positioned,
     queries::documents::{self, DocumentRow},
 };
 
@@ -31,6 +33,7 @@ const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
     tag = "read-models",
     params(
         ("artifact_id" = Uuid, Path),
+        MinPosition,
         ("Range" = Option<String>, Header, description = "One range of bytes (RFC 9110, section 14); several, or what is none, get the whole"),
         ("If-Range" = Option<String>, Header, description = "The ETag that the range belongs to; under another one, the whole is sent"),
         ("If-None-Match" = Option<String>, Header, description = "The ETags already there"),
@@ -60,35 +63,46 @@ pub(crate) async fn get_artifact(
     Authenticated(principal): Authenticated,
     extract::State(state): extract::State<State>,
     id: Result<PathId, Problem>,
-    parameters: Result<Query<NoParameters>, Problem>,
+    parameters: Result<Query<MinPosition>, Problem>,
     method: Method,
     request: HeaderMap,
 ) -> Result<Response, Problem> {
     state.guard.authorize(&principal, "artifact:read")?;
-    parameters?;
-    let mut tx = TenantTx::begin(&state.pool, principal.tenant_id).await.map_err(Error::from)?;
-    let document = documents::find(&mut tx, id?.0).await?.ok_or(Error::NotFound)?;
-    tx.end().await.map_err(Error::from)?;
+    let Query(parameters) = parameters?;
+    let mut reading = state.read(principal.tenant_id, parameters.min_position).await?;
+    let document = documents::find(&mut reading, id?.0).await?.ok_or(Error::NotFound)?;
+    let Positioned { answer: document, position } = reading.end(document).await?;
+    let answer = answer(&state, principal.tenant_id, &document, &method, &request).await?;
+    Ok(Positioned { answer, position }.into_response())
+}
 
+/// The artifact itself, or the part of it that was asked for.
+async fn answer(
+    state: &State,
+    tenant: TenantId,
+    document: &DocumentRow,
+    method: &Method,
+    request: &HeaderMap,
+) -> Result<Response, Error> {
     let etag = format!("\"{}\"", document.sha256);
-    if is_unchanged(&request, &etag) {
+    if is_unchanged(request, &etag) {
         // What would have come with 200 and says how to keep it (RFC 9110, section 15.4.5).
         return Ok((StatusCode::NOT_MODIFIED, [(header::CACHE_CONTROL, CACHED)], [(header::ETAG, etag)]).into_response());
     }
-    let (tenant, artifact) = (principal.tenant_id, document.artifact_id);
-    let headers = headers(&document, &etag);
-    if method == Method::HEAD {
+    let artifact = document.artifact_id;
+    let headers = headers(document, &etag);
+    if *method == Method::HEAD {
         // Ranges are for GET alone (RFC 9110, section 14.2).
         return Ok((headers, Body::empty()).into_response());
     }
-    match range::asked(&request, document.size, &etag) {
+    match range::asked(request, document.size, &etag) {
         Part::Whole => {
-            let bytes = state.artifacts.get(tenant, artifact).await.map_err(Error::from)?;
+            let bytes = state.artifacts.get(tenant, artifact).await?;
             Ok((headers, Body::from_stream(ReaderStream::new(bytes))).into_response())
         }
         Part::Bytes { first, last } => {
             let length = last - first + 1;
-            let bytes = state.artifacts.get_part(tenant, artifact, first, length).await.map_err(Error::from)?;
+            let bytes = state.artifacts.get_part(tenant, artifact, first, length).await?;
             let headers = headers_of_part(headers, length, &format!("bytes {first}-{last}/{}", document.size));
             Ok((StatusCode::PARTIAL_CONTENT, headers, Body::from_stream(ReaderStream::new(bytes))).into_response())
         }

@@ -3,7 +3,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use toolgate_events::serde_text;
-use toolgate_security::{Accepts, Authenticated, Problem, Query, TenantTx, media};
+use toolgate_security::{Accepts, Authenticated, Problem, Query, media};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -12,7 +12,8 @@ use super::{
     refusals::Refusals,
 };
 use crate::{
-    Error, State,
+    State,
+    catch_up::Positioned,
     cursor::Scope,
     queries::documents::{self, DocumentRow},
 };
@@ -59,6 +60,9 @@ pub(crate) struct Parameters {
     limit: Option<u32>,
     /// The `next_cursor` of the page before.
     cursor: Option<String>,
+    /// Wait, for up to ten seconds, until the tenant is projected up to this position.
+    #[param(value_type = Option<String>)]
+    min_position: Option<u64>,
 }
 
 /// The tenant's documents, newest first
@@ -75,7 +79,7 @@ pub(crate) async fn list_documents(
     extract::State(state): extract::State<State>,
     accepts: Result<Accepts<media::ApplicationJson>, Problem>,
     parameters: Result<Query<Parameters>, Problem>,
-) -> Result<Json<Page<Document>>, Problem> {
+) -> Result<Positioned<Json<Page<Document>>>, Problem> {
     state.guard.authorize(&principal, "tool_call:read")?;
     accepts?;
     let Query(parameters) = parameters?;
@@ -83,8 +87,8 @@ pub(crate) async fn list_documents(
     let scope = Scope { tenant: principal.tenant_id, list: "documents", filters: &Value::Null };
     let before = parameters.cursor.map_or(Ok(u64::MAX), |cursor| state.cursors.open(&scope, &cursor))?;
 
-    let mut tx = TenantTx::begin(&state.pool, principal.tenant_id).await.map_err(Error::from)?;
-    let rows = documents::page(&mut tx, before, limit + 1).await?;
-    tx.end().await.map_err(Error::from)?;
-    Ok(Json(Page::cut(rows, limit, Document::from, |last| state.cursors.seal(&scope, last.position))))
+    let mut reading = state.read(principal.tenant_id, parameters.min_position).await?;
+    let rows = documents::page(&mut reading, before, limit + 1).await?;
+    let page = Page::cut(rows, limit, Document::from, |last| state.cursors.seal(&scope, last.position));
+    Ok(reading.end(Json(page)).await?)
 }

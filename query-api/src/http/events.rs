@@ -1,8 +1,10 @@
+use std::sync::Arc;
+
 use axum::{extract, response::Response};
 use http::HeaderMap;
 use serde::Deserialize;
 use toolgate_events::CallId;
-use toolgate_security::{Accepts, Authenticated, Problem, Query, TenantTx, media};
+use toolgate_security::{Accepts, Authenticated, Principal, Problem, Query, TenantTx, media};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -57,8 +59,17 @@ pub(crate) async fn subscribe_events(
         session_id: parameters.session_id,
         event_type: parameters.r#type,
     };
-    let place = state.streams.take_for(principal.tenant_id)?;
+    open(&state, principal, filter, asked).await
+}
 
+/// The stream of what passes `filter`, after the position asked for.
+pub(super) async fn open(
+    state: &State,
+    principal: Arc<Principal>,
+    filter: ClientFilter,
+    asked: Option<u64>,
+) -> Result<Response, Problem> {
+    let place = state.streams.take_for(principal.tenant_id)?;
     let mut tx = TenantTx::begin(&state.pool, principal.tenant_id).await.map_err(Error::from)?;
     let newest = positions::newest(&mut tx).await?;
     tx.end().await.map_err(Error::from)?;
@@ -67,11 +78,11 @@ pub(crate) async fn subscribe_events(
         Some(asked) if asked > newest => (newest, Resume::Reset(newest)),
         Some(asked) => (asked, Resume::After(asked)),
     };
-    let client = Client::after(&state, principal.tenant_id, filter, position);
-    Ok(frames(&state, principal, place, client, resume))
+    let client = Client::after(state, principal.tenant_id, filter, position);
+    Ok(frames(state, principal, place, client, resume))
 }
 
-fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Error> {
+pub(super) fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Error> {
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
     let position = value.to_str().ok().and_then(|text| text.parse().ok());
     position.map(Some).ok_or(Error::LastEventId)

@@ -1,5 +1,5 @@
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::Error;
 
@@ -28,6 +28,16 @@ impl<T> Page<T> {
         let next_cursor = rows.last().filter(|_| has_more).map(cursor);
         Self { items: rows.into_iter().map(show).collect(), next_cursor }
     }
+}
+
+/// The one parameter that every read takes.
+#[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MinPosition {
+    /// Wait, for up to ten seconds, until the tenant is projected up to this position.
+    #[param(value_type = Option<String>)]
+    pub min_position: Option<u64>,
 }
 
 /// No parameters at all: any is one too many.

@@ -3,7 +3,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use toolgate_events::{serde_text, task::TaskStatus};
-use toolgate_security::{Accepts, Authenticated, Problem, Query, TenantTx, media};
+use toolgate_security::{Accepts, Authenticated, Problem, Query, media};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -12,7 +12,8 @@ use super::{
     refusals::Refusals,
 };
 use crate::{
-    Error, State,
+    State,
+    catch_up::Positioned,
     cursor::Scope,
     queries::tasks::{self, TaskFilter, TaskRow},
 };
@@ -94,6 +95,9 @@ pub(crate) struct Parameters {
     limit: Option<u32>,
     /// The `next_cursor` of the page before, with the same filters.
     cursor: Option<String>,
+    /// Wait, for up to ten seconds, until the tenant is projected up to this position.
+    #[param(value_type = Option<String>)]
+    min_position: Option<u64>,
 }
 
 /// The tenant's tasks, newest first; changing one leaves it where it is
@@ -110,7 +114,7 @@ pub(crate) async fn list_tasks(
     extract::State(state): extract::State<State>,
     accepts: Result<Accepts<media::ApplicationJson>, Problem>,
     parameters: Result<Query<Parameters>, Problem>,
-) -> Result<Json<Page<Task>>, Problem> {
+) -> Result<Positioned<Json<Page<Task>>>, Problem> {
     state.guard.authorize(&principal, "tool_call:read")?;
     accepts?;
     let Query(parameters) = parameters?;
@@ -121,8 +125,8 @@ pub(crate) async fn list_tasks(
     let before = parameters.cursor.map_or(Ok(u64::MAX), |cursor| state.cursors.open(&scope, &cursor))?;
     let filter = TaskFilter { status: parameters.status, assignee: parameters.assignee, label: parameters.label };
 
-    let mut tx = TenantTx::begin(&state.pool, principal.tenant_id).await.map_err(Error::from)?;
-    let rows = tasks::page(&mut tx, &filter, before, limit + 1).await?;
-    tx.end().await.map_err(Error::from)?;
-    Ok(Json(Page::cut(rows, limit, Task::from, |last| state.cursors.seal(&scope, last.position))))
+    let mut reading = state.read(principal.tenant_id, parameters.min_position).await?;
+    let rows = tasks::page(&mut reading, &filter, before, limit + 1).await?;
+    let page = Page::cut(rows, limit, Task::from, |last| state.cursors.seal(&scope, last.position));
+    Ok(reading.end(Json(page)).await?)
 }

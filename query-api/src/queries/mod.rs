@@ -5,8 +5,10 @@ pub(crate) mod archive;
 pub(crate) mod audit;
 pub(crate) mod documents;
 pub(crate) mod positions;
+pub(crate) mod sessions;
 pub(crate) mod tasks;
 pub(crate) mod tool_calls;
+pub(crate) mod usage;
 
 use sqlx::{Row, postgres::PgRow};
 

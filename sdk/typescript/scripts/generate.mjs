@@ -43,7 +43,7 @@ async function tools() {
 /** What the API answers. */
 async function api() {
   const root = await json(new URL("openapi.json", schemas));
-  const wanted = ["ToolCall", "ProblemDocument", "Task", "Document", "AuditRow", "Tool"];
+  const wanted = ["ToolCall", "ProblemDocument", "Task", "Document", "AuditRow", "Tool", "Session", "SessionDetail", "UsageReport"];
   return HEAD + 'import { z } from "zod";\n\n' + components(root, wanted);
 }
 

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { artifact, type Artifact } from "./artifact.js";
 import { OutcomeError } from "./errors.js";
 import { type EventOptions, type ToolgateEvent, subscribe } from "./events.js";
-import { AuditRow, Document, Task, Tool, ToolCall, type ToolCallStatus } from "./generated/api.js";
+import { AuditRow, Document, Session, SessionDetail, Task, Tool, ToolCall, type ToolCallStatus, UsageReport } from "./generated/api.js";
 import { tools } from "./generated/tools.js";
 import { type PageOptions, lines, pages } from "./lists.js";
 import { type ClientOptions, Transport } from "./transport.js";
@@ -45,6 +45,23 @@ export interface AuditOptions {
   /** Events that occurred before this time. */
   to?: Date;
   signal?: AbortSignal | undefined;
+}
+
+/** Which moment an answer is of. */
+export interface Moment {
+  /** Waits until the tenant is projected up to this position. */
+  minPosition?: string | undefined;
+  /** As it was at this position or time. */
+  asOf?: string | Date | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+export interface UsageOptions extends Moment {
+  /** The first day (UTC), as YYYY-MM-DD. */
+  from?: string;
+  /** The last day (UTC), as YYYY-MM-DD. */
+  to?: string;
+  tool?: string;
 }
 
 export interface CallFilter extends PageOptions {
@@ -90,10 +107,9 @@ export class ToolgateClient {
     return this.#request(tool, input, options);
   }
 
-  /** A call as it stands, or as it stands once the tenant is projected up to `minPosition`. */
-  async get(callId: string, { minPosition, signal }: { minPosition?: string; signal?: AbortSignal | undefined } = {}): Promise<ToolCall> {
-    const query = { min_position: minPosition };
-    return ToolCall.parse((await this.#transport.json({ path: callPath(callId), query, signal })).body);
+  /** A call as it stands, as it stands once the tenant is projected up to `minPosition`, or as it stood. */
+  async get(callId: string, moment: Moment = {}): Promise<ToolCall> {
+    return ToolCall.parse((await this.#transport.json({ path: callPath(callId), ...at(moment) })).body);
   }
 
   /** A call once it has an outcome. */
@@ -158,6 +174,24 @@ export class ToolgateClient {
     return pages(this.#transport, "/v1/documents", Document, {}, options);
   }
 
+  /** The tenant's sessions, newest activity first. */
+  sessions(options: PageOptions = {}): AsyncGenerator<Session, void> {
+    return pages(this.#transport, "/v1/sessions", Session, {}, options);
+  }
+
+  /** What the calls of one session did, took and made. */
+  async session(sessionId: string, moment: Moment = {}): Promise<SessionDetail> {
+    const path = `/v1/sessions/${encodeURIComponent(sessionId)}`;
+    return SessionDetail.parse((await this.#transport.json({ path, ...at(moment) })).body);
+  }
+
+  /** What the tenant used, by day and tool. */
+  async usage({ from, to, tool, ...moment }: UsageOptions = {}): Promise<UsageReport> {
+    const { query, signal } = at(moment);
+    const request = { path: "/v1/usage", query: { from, to, tool, ...query }, signal };
+    return UsageReport.parse((await this.#transport.json(request)).body);
+  }
+
   /** The contracts of the tools that the token allows. */
   async tools(signal?: AbortSignal): Promise<Tool[]> {
     const answer = await this.#transport.json({ path: "/v1/tools", signal });
@@ -197,6 +231,10 @@ function isFinal(call: ToolCall): boolean {
 
 function callPath(callId: string): string {
   return `/v1/tool-calls/${encodeURIComponent(callId)}`;
+}
+
+function at({ minPosition, asOf, signal }: Moment) {
+  return { query: { min_position: minPosition, as_of: asOf }, signal };
 }
 
 function auditQuery({ callId, ...rest }: Omit<AuditOptions, "signal">) {

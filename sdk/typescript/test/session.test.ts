@@ -48,6 +48,14 @@ test("an agent session: knowledge, document, task, audit", async (t) => {
   assert.deepEqual((await collect(client.calls({ sessionId }))).map((call) => call.call_id), session.map((call) => call.call_id).reverse());
   const rows = await collect(client.audit.list({ pageSize: 2 }));
   assert.deepEqual(await collect(client.audit.export()), rows);
+  const newest = rows.at(-1)?.position;
+  const told = await client.session(sessionId, { minPosition: newest });
+  assert.deepEqual([told.calls.total, told.calls.succeeded, told.artifacts.length, told.tasks.length], [4, 4, 1, 1]);
+  assert.deepEqual((await collect(client.sessions())).map((listed) => listed.session_id), [sessionId]);
+  const first = await client.session(sessionId, { asOf: "1" });
+  assert.deepEqual([first.calls.total, first.calls.requested, first.position], [1, 1, "1"]);
+  const usage = await client.usage({ tool: "task.create", asOf: newest });
+  assert.deepEqual([usage.totals.requested, usage.position], [1, newest]);
   rows.forEach((row, index) => {
     assert.equal(row.position, String(index + 1));
     if (index > 0) assert.equal(row.prev_hash, rows[index - 1]?.hash);

@@ -78,6 +78,7 @@ impl Fault {
             "a string" | "a boolean" => name,
             name if name.starts_with("struct ") => "an object".to_owned(),
             name if name.contains("UUID") => "a UUID".to_owned(),
+            name if name.contains("formatted date string") => "a date (YYYY-MM-DD)".to_owned(),
             name if name.contains("RFC 3339") || name.contains("date and time") => "a date and time (RFC 3339)".to_owned(),
             _ => return Self::Invalid,
         };

@@ -118,6 +118,13 @@ impl Client {
         samples.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
+    /// Opens an event stream by its path.
+    pub async fn stream(&self, path: &str) -> Sse {
+        let response = self.request(Method::GET, path).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{response:?}");
+        Sse::new(response)
+    }
+
     /// Opens the event stream.
     pub async fn events(&self, query: &str, last_event_id: Option<&str>) -> Sse {
         let mut request = self.request(Method::GET, &format!("/v1/events{query}"));

@@ -34,6 +34,8 @@ pub enum Sight {
     Lines,
     /// Events, of which none is the owner's.
     Events,
+    /// Sums, of nothing.
+    Sums,
     /// Nothing that belongs to any tenant.
     Nobodys,
     /// A call of the stranger's own.
@@ -84,6 +86,10 @@ pub const ROUTES: &[Route] = &[
     get("/v1/tool-calls/{call_id}", "tool_call:read", ALL, Sight::One),
     get("/v1/tool-calls/{call_id}/events", "tool_call:read", ALL, Sight::One),
     get("/v1/events", "event:subscribe", ALL, Sight::Events),
+    get("/v1/sessions", "tool_call:read", ALL, Sight::List),
+    get("/v1/sessions/{session_id}", "tool_call:read", ALL, Sight::One),
+    get("/v1/sessions/{session_id}/events", "event:subscribe", ALL, Sight::Events),
+    get("/v1/usage", "tool_call:read", ALL, Sight::Sums),
     get("/v1/audit", "audit:read", AUDITORS, Sight::List),
     get("/v1/audit/export", "audit:export", AUDITORS, Sight::Lines),
     get("/v1/tools", "tool:list", CALLERS, Sight::Nobodys),
@@ -99,10 +105,15 @@ pub const ROUTES: &[Route] = &[
 pub struct Furniture {
     pub call: String,
     pub artifact: String,
+    /// As it stands in a path.
+    pub session: String,
 }
 
 impl Furniture {
     pub async fn make(client: &Client) -> Self {
+        let in_session = json!({"tool": "task.create", "arguments": {"title": "secret"}, "session_id": "a/secret"});
+        let call = client.call_and_wait(&toolgate_store::Clock::system().new_id().to_string(), &in_session).await.json();
+        client.get_projected(&call).await;
         let task = client.result_of("task.create", json!({"title": "secret"})).await;
         client.result_of("task.update", json!({"task_id": task["task_id"], "comment": "secret"})).await;
         client.result_of("knowledge.upsert", json!({"document_id": "d", "title": "secret", "content": "secret"})).await;
@@ -115,17 +126,19 @@ impl Furniture {
         Self {
             call: calls["items"][0]["call_id"].as_str().unwrap().to_owned(),
             artifact: rendered["artifact_id"].as_str().unwrap().to_owned(),
+            session: "a%2Fsecret".to_owned(),
         }
     }
 
     /// The same places, where nothing ever was.
     pub fn of_nobody() -> Self {
         let id = Uuid::from_u128(1).to_string();
-        Self { call: id.clone(), artifact: id }
+        Self { call: id.clone(), artifact: id.clone(), session: id }
     }
 
     /// A route's path with these things in it.
     pub fn fill(&self, path: &str) -> String {
-        path.replace("{call_id}", &self.call).replace("{artifact_id}", &self.artifact).replace("{name}", "task.create")
+        let path = path.replace("{call_id}", &self.call).replace("{artifact_id}", &self.artifact);
+        path.replace("{session_id}", &self.session).replace("{name}", "task.create")
     }
 }

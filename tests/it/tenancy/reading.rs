@@ -58,11 +58,17 @@ async fn on_no_route_does_a_stranger_see_what_another_tenant_has() {
                 assert_eq!(stranger.get(path).await.text(), "", "{path}");
             }
             Sight::Events => {
-                let mut events = owner.events("?after=0", None).await;
+                let path = furniture.fill(path);
+                let mut events = owner.stream(&format!("{path}?after=0")).await;
                 assert_eq!(events.event().await.unwrap().json()["tenantid"], json!(owner.tenant.0), "{path}");
                 // For the stranger there is no such position.
-                let mut beyond = stranger.events("?after=1", None).await;
+                let mut beyond = stranger.stream(&format!("{path}?after=1")).await;
                 assert_eq!(beyond.event().await.unwrap().name(), "reset", "{path}");
+            }
+            Sight::Sums => {
+                assert!(!owner.get(path).await.json()["items"].as_array().unwrap().is_empty(), "{path}");
+                let report = stranger.get(path).await.json();
+                assert_eq!((&report["items"], &report["position"]), (&json!([]), &json!("0")), "{path}");
             }
             Sight::Nobodys => assert_eq!(ask(&owner, route, &furniture).await.body, ask(&stranger, route, &furniture).await.body),
             // Tried below, where the stranger has calls of its own.

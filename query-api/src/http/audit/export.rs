@@ -17,8 +17,9 @@ use super::AuditRowSchema;
 use crate::{
     AuditExport, Error, State,
     audit_export::History,
+    catch_up::Positioned,
     http::{page::check_text, refusals::Refusals},
-    queries::audit::AuditFilter,
+    queries::audit::{AuditFilter, Stretch},
     stream::{Lost, Standing},
 };
 
@@ -37,6 +38,9 @@ pub(crate) struct Parameters {
     from: Option<DateTime<Utc>>,
     /// Events that occurred before this time.
     to: Option<DateTime<Utc>>,
+    /// Wait, for up to ten seconds, until the tenant is projected up to this position.
+    #[param(value_type = Option<String>)]
+    min_position: Option<u64>,
 }
 
 /// The audit trail as NDJSON
@@ -73,18 +77,20 @@ pub(crate) async fn export_audit(
         to: parameters.to,
     };
     let place = state.streams.take_for(principal.tenant_id)?;
+    let reading = state.read(principal.tenant_id, parameters.min_position).await?;
+    let Positioned { position, .. } = reading.end(()).await?;
+    let stretch = Stretch { after: parameters.after.unwrap_or(0), up_to: position };
     let history = History { pool: state.pool, segments: state.segments, tenant: principal.tenant_id };
     // It ends when the token would not be accepted any more.
     let standing = Standing::new(&state.guard, principal, "audit:export", LEEWAY);
-    let export = AuditExport::filtered(history, filter, parameters.after.unwrap_or(0)).await?;
-    let export = Export { export, standing, _place: place };
+    let export = Export { export: AuditExport::of(history, filter, stretch), standing, _place: place };
     let lines = stream::try_unfold(export, |mut export| async move {
         let lines = export.next_lines().await.inspect_err(|cut| tracing::warn!(error = %cut, "an export was cut off"))?;
         Ok::<_, Cut>(lines.map(|lines| (lines, export)))
     });
     let headers =
         [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CONTENT_DISPOSITION, r#"attachment; filename="audit.ndjson""#)];
-    Ok((headers, Body::from_stream(lines)).into_response())
+    Ok(Positioned { answer: (headers, Body::from_stream(lines)), position }.into_response())
 }
 
 /// Why an export ends before its end.

@@ -2,13 +2,14 @@ use axum::{Json, extract};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use toolgate_events::{CallId, audit::AuditRow};
-use toolgate_security::{Accepts, Authenticated, Problem, Query, TenantTx, media};
+use toolgate_security::{Accepts, Authenticated, Problem, Query, media};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::AuditRowSchema;
 use crate::{
-    Error, State,
+    State,
+    catch_up::Positioned,
     http::{
         page::{Page, check_text, limit},
         refusals::Refusals,
@@ -37,6 +38,9 @@ pub(crate) struct Parameters {
     /// `recorded`: sealed, as the hash is over it. `open`: as it was said.
     #[param(inline, default = "recorded")]
     content: Option<Content>,
+    /// Wait, for up to ten seconds, until the tenant is projected up to this position.
+    #[param(value_type = Option<String>)]
+    min_position: Option<u64>,
 }
 
 /// In which form content is shown.
@@ -63,7 +67,7 @@ pub(crate) async fn list_audit(
     extract::State(state): extract::State<State>,
     accepts: Result<Accepts<media::ApplicationJson>, Problem>,
     parameters: Result<Query<Parameters>, Problem>,
-) -> Result<Json<Page<AuditRow>>, Problem> {
+) -> Result<Positioned<Json<Page<AuditRow>>>, Problem> {
     state.guard.authorize(&principal, "audit:read")?;
     accepts?;
     let Query(parameters) = parameters?;
@@ -78,12 +82,12 @@ pub(crate) async fn list_audit(
         to: parameters.to,
     };
 
-    let mut tx = TenantTx::begin(&state.pool, principal.tenant_id).await.map_err(Error::from)?;
-    let (mut items, has_more) = audit::page(&mut tx, &state.segments, &filter, stretch, limit).await?;
-    tx.end().await.map_err(Error::from)?;
+    let mut reading = state.read(principal.tenant_id, parameters.min_position).await?;
+    let (items, has_more) = audit::page(&mut reading, &state.segments, &filter, stretch, limit).await?;
+    let Positioned { answer: mut items, position } = reading.end(items).await?;
     if parameters.content == Some(Content::Open) {
         open_rows(state.log.keys(), principal.tenant_id, &mut items).await?;
     }
     let next_cursor = items.last().filter(|_| has_more).map(|last| last.position.to_string());
-    Ok(Json(Page { items, next_cursor }))
+    Ok(Positioned { answer: Json(Page { items, next_cursor }), position })
 }

@@ -1,12 +1,13 @@
 use axum::{Json, extract};
 use toolgate_events::{CallId, TenantId, audit::AuditRow};
-use toolgate_security::{Accepts, Authenticated, PathId, Problem, Query, TenantTx, media};
+use toolgate_security::{Accepts, Authenticated, PathId, Problem, Query, media};
 
 use crate::{
     Error, State,
+    catch_up::Positioned,
     http::{
         audit::AuditRowSchema,
-        page::{NoParameters, Page},
+        page::{MinPosition, Page},
         refusals::RefusalsOfOne,
     },
     opening::open_rows,
@@ -20,7 +21,7 @@ use crate::{
     get,
     path = "/v1/tool-calls/{call_id}/events",
     tag = "tool-calls",
-    params(("call_id" = Uuid, Path)),
+    params(("call_id" = Uuid, Path), MinPosition),
     responses((status = 200, description = "All of its events", body = Page<AuditRowSchema>), RefusalsOfOne),
     security(("bearer" = []))
 )]
@@ -29,24 +30,30 @@ pub(crate) async fn list_tool_call_events(
     extract::State(state): extract::State<State>,
     id: Result<PathId, Problem>,
     accepts: Result<Accepts<media::ApplicationJson>, Problem>,
-    parameters: Result<Query<NoParameters>, Problem>,
-) -> Result<Json<Page<AuditRow>>, Problem> {
+    parameters: Result<Query<MinPosition>, Problem>,
+) -> Result<Positioned<Json<Page<AuditRow>>>, Problem> {
     state.guard.authorize(&principal, "tool_call:read")?;
     accepts?;
-    parameters?;
+    let Query(parameters) = parameters?;
     let (tenant, call) = (principal.tenant_id, CallId(id?.0));
-    let mut events = find(&state, tenant, call).await?;
-    if events.is_empty() {
+    let mut events = find(&state, tenant, call, parameters.min_position).await?;
+    if events.answer.is_empty() {
         state.catch_up(tenant, call).await?;
-        events = find(&state, tenant, call).await?;
+        events = find(&state, tenant, call, None).await?;
     }
-    if events.is_empty() { Err(Problem::not_found()) } else { Ok(Json(Page::whole(events))) }
+    let Positioned { answer: events, position } = events;
+    if events.is_empty() { Err(Problem::not_found()) } else { Ok(Positioned { answer: Json(Page::whole(events)), position }) }
 }
 
-async fn find(state: &State, tenant: TenantId, call: CallId) -> Result<Vec<AuditRow>, Error> {
-    let mut tx = TenantTx::begin(&state.pool, tenant).await?;
-    let mut events = audit::of_call(&mut tx, &state.segments, call).await?;
-    tx.end().await?;
-    open_rows(state.log.keys(), tenant, &mut events).await?;
+async fn find(
+    state: &State,
+    tenant: TenantId,
+    call: CallId,
+    min_position: Option<u64>,
+) -> Result<Positioned<Vec<AuditRow>>, Error> {
+    let mut reading = state.read(tenant, min_position).await?;
+    let events = audit::of_call(&mut reading, &state.segments, call).await?;
+    let mut events = reading.end(events).await?;
+    open_rows(state.log.keys(), tenant, &mut events.answer).await?;
     Ok(events)
 }

@@ -1,11 +1,17 @@
 use axum::{Json, extract};
 use serde::Deserialize;
 use toolgate_events::{CallId, CallView, TenantId};
-use toolgate_security::{Accepts, Authenticated, PathId, Problem, Query, TenantTx, media};
+use toolgate_security::{Accepts, Authenticated, PathId, Problem, Query, media};
 use utoipa::IntoParams;
 
 use super::ToolCallSchema;
-use crate::{Error, State, http::refusals::RefusalsOfOne, queries::tool_calls};
+use crate::{
+    Error, State,
+    as_of::{self, AsOf},
+    catch_up::Positioned,
+    http::refusals::RefusalsOfOne,
+    queries::tool_calls,
+};
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -14,11 +20,15 @@ pub(crate) struct Parameters {
     /// Wait, for up to ten seconds, until the tenant is projected up to this position.
     #[param(value_type = Option<String>)]
     min_position: Option<u64>,
+    /// A position, or a date and time (RFC 3339): answer as of then.
+    as_of: Option<String>,
 }
 
 /// A call as projected
 ///
-/// A call that was accepted is never 404: one that is in the log and not projected yet is waited for.
+/// A call that was accepted is never 404: one that is in the log and not projected yet is waited for. With `as_of` the answer is what
+/// its events up to there come to, and 404 before its request; a time stands for everything before the first event of the tenant
+/// that occurred later.
 #[utoipa::path(
     get,
     path = "/v1/tool-calls/{call_id}",
@@ -33,27 +43,46 @@ pub(crate) async fn get_tool_call(
     id: Result<PathId, Problem>,
     accepts: Result<Accepts<media::ApplicationJson>, Problem>,
     parameters: Result<Query<Parameters>, Problem>,
-) -> Result<Json<CallView>, Problem> {
+) -> Result<Positioned<Json<CallView>>, Problem> {
     state.guard.authorize(&principal, "tool_call:read")?;
     accepts?;
     let Query(parameters) = parameters?;
+    let as_of = parameters.as_of.as_deref().map(AsOf::parse).transpose()?;
     let (tenant, call) = (principal.tenant_id, CallId(id?.0));
-    if let Some(position) = parameters.min_position {
-        state.reach(tenant, position).await?;
+    if let Some(as_of) = as_of {
+        return Ok(find_past(&state, tenant, call, parameters.min_position, as_of).await?);
     }
-    if let Some(view) = find(&state, tenant, call).await? {
-        return Ok(Json(view));
+    if let Some(found) = find(&state, tenant, call, parameters.min_position).await? {
+        return Ok(found);
     }
     state.catch_up(tenant, call).await?;
-    Ok(Json(find(&state, tenant, call).await?.ok_or(Error::NotFound)?))
+    Ok(find(&state, tenant, call, None).await?.ok_or(Error::NotFound)?)
 }
 
-async fn find(state: &State, tenant: TenantId, call: CallId) -> Result<Option<CallView>, Error> {
-    let mut tx = TenantTx::begin(&state.pool, tenant).await?;
-    let found = tool_calls::find(&mut tx, call).await?;
-    tx.end().await?;
-    match found {
-        Some(call) => Ok(Some(call.open(tenant, state.log.keys()).await?)),
+async fn find(
+    state: &State,
+    tenant: TenantId,
+    call: CallId,
+    min_position: Option<u64>,
+) -> Result<Option<Positioned<Json<CallView>>>, Error> {
+    let mut reading = state.read(tenant, min_position).await?;
+    let found = tool_calls::find(&mut reading, call).await?;
+    let Positioned { answer, position } = reading.end(found).await?;
+    match answer {
+        Some(call) => Ok(Some(Positioned { answer: Json(call.open(tenant, state.log.keys()).await?), position })),
         None => Ok(None),
     }
+}
+
+async fn find_past(
+    state: &State,
+    tenant: TenantId,
+    call: CallId,
+    min_position: Option<u64>,
+    as_of: AsOf,
+) -> Result<Positioned<Json<CallView>>, Error> {
+    let mut reading = state.read(tenant, min_position).await?;
+    state.go_back(&mut reading, as_of).await?;
+    let view = as_of::call(state, &mut reading, call).await?.ok_or(Error::NotFound)?;
+    reading.end(Json(view)).await
 }

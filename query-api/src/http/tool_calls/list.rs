@@ -2,12 +2,13 @@ use axum::{Json, extract};
 use serde::Deserialize;
 use serde_json::json;
 use toolgate_events::{CallView, Status};
-use toolgate_security::{Accepts, Authenticated, Problem, Query, TenantTx, media};
+use toolgate_security::{Accepts, Authenticated, Problem, Query, media};
 use utoipa::IntoParams;
 
 use super::{StatusSchema, ToolCallSchema};
 use crate::{
-    Error, State,
+    State,
+    catch_up::Positioned,
     cursor::Scope,
     http::{
         page::{Page, check_text, limit},
@@ -28,6 +29,9 @@ pub(crate) struct Parameters {
     limit: Option<u32>,
     /// The `next_cursor` of the page before, with the same filters.
     cursor: Option<String>,
+    /// Wait, for up to ten seconds, until the tenant is projected up to this position.
+    #[param(value_type = Option<String>)]
+    min_position: Option<u64>,
 }
 
 /// The tenant's calls, newest first
@@ -44,7 +48,7 @@ pub(crate) async fn list_tool_calls(
     extract::State(state): extract::State<State>,
     accepts: Result<Accepts<media::ApplicationJson>, Problem>,
     parameters: Result<Query<Parameters>, Problem>,
-) -> Result<Json<Page<CallView>>, Problem> {
+) -> Result<Positioned<Json<Page<CallView>>>, Problem> {
     state.guard.authorize(&principal, "tool_call:read")?;
     accepts?;
     let Query(parameters) = parameters?;
@@ -55,13 +59,13 @@ pub(crate) async fn list_tool_calls(
     let before = parameters.cursor.map_or(Ok(u64::MAX), |cursor| state.cursors.open(&scope, &cursor))?;
     let filter = CallFilter { session_id: parameters.session_id, tool: parameters.tool, status: parameters.status };
 
-    let mut tx = TenantTx::begin(&state.pool, principal.tenant_id).await.map_err(Error::from)?;
-    let calls = tool_calls::page(&mut tx, &filter, before, limit + 1).await?;
-    tx.end().await.map_err(Error::from)?;
+    let mut reading = state.read(principal.tenant_id, parameters.min_position).await?;
+    let calls = tool_calls::page(&mut reading, &filter, before, limit + 1).await?;
     let page = Page::cut(calls, limit, |call| call, |last| state.cursors.seal(&scope, last.requested_position));
+    let Positioned { answer: page, position } = reading.end(page).await?;
     let mut items = Vec::with_capacity(page.items.len());
     for call in page.items {
         items.push(call.open(principal.tenant_id, state.log.keys()).await?);
     }
-    Ok(Json(Page { items, next_cursor: page.next_cursor }))
+    Ok(Positioned { answer: Json(Page { items, next_cursor: page.next_cursor }), position })
 }

@@ -218,3 +218,183 @@ export const Tool = z.looseObject({
 /** A tool's contract. */
 export type Tool = z.output<typeof Tool>;
 
+/** Calls by where they stand. */
+export const SessionCalls = z.looseObject({
+  cancelled: z.int().min(0),
+  failed: z.int().min(0),
+  requested: z.int().min(0),
+  running: z.int().min(0),
+  succeeded: z.int().min(0),
+  total: z.int().min(0),
+});
+/** Calls by where they stand. */
+export type SessionCalls = z.output<typeof SessionCalls>;
+
+/** Paths of the same origin. */
+export const SessionLinks = z.looseObject({
+  events: z.string(),
+  self: z.string(),
+  tool_calls: z.string(),
+});
+/** Paths of the same origin. */
+export type SessionLinks = z.output<typeof SessionLinks>;
+
+/** What the calls of a session come to. */
+export const Session = z.looseObject({
+  /** Artifacts that its calls made. */
+  artifact_count: z.int().min(0),
+  /** Attempts of the calls that have succeeded or failed. */
+  attempts: z.int().min(0),
+  /** Of the calls that succeeded, those answered with an earlier result. */
+  cached: z.int().min(0),
+  calls: SessionCalls,
+  /** How long tools ran, in milliseconds. */
+  duration_ms: z.string(),
+  /** When its first event occurred. */
+  first_at: z.iso.datetime({ offset: true }),
+  first_position: z.string(),
+  /** When its last event occurred. */
+  last_at: z.iso.datetime({ offset: true }),
+  links: SessionLinks,
+  /** Of its last event: its place in the list. */
+  position: z.string(),
+  /** Who made its calls; of many, the first 20 by name. */
+  principals: z.array(z.string()),
+  session_id: z.string(),
+  /** Tasks that its calls made. */
+  task_count: z.int().min(0),
+});
+/** What the calls of a session come to. */
+export type Session = z.output<typeof Session>;
+
+/** An artifact, and the call that made it. */
+export const SessionArtifact = z.looseObject({
+  artifact_id: z.guid(),
+  call_id: z.guid(),
+  created_at: z.iso.datetime({ offset: true }),
+  position: z.string(),
+});
+/** An artifact, and the call that made it. */
+export type SessionArtifact = z.output<typeof SessionArtifact>;
+
+/** A call that failed. Its details are the call's own. */
+export const SessionError = z.looseObject({
+  call_id: z.guid(),
+  occurred_at: z.iso.datetime({ offset: true }),
+  position: z.string(),
+  title: z.string(),
+  tool: z.string(),
+  type: z.string(),
+});
+/** A call that failed. Its details are the call's own. */
+export type SessionError = z.output<typeof SessionError>;
+
+/** A task, and the call that made it. */
+export const SessionTask = z.looseObject({
+  call_id: z.guid(),
+  created_at: z.iso.datetime({ offset: true }),
+  position: z.string(),
+  task_id: z.guid(),
+});
+/** A task, and the call that made it. */
+export type SessionTask = z.output<typeof SessionTask>;
+
+/** What came of the calls of one tool. */
+export const SessionTool = z.looseObject({
+  attempts: z.int().min(0),
+  cached: z.int().min(0),
+  calls: z.int().min(0),
+  cancelled: z.int().min(0),
+  /** How long it ran in all, in milliseconds. */
+  duration_ms: z.string(),
+  failed: z.int().min(0),
+  /** How long the longest run took, in milliseconds. */
+  max_duration_ms: z.string(),
+  succeeded: z.int().min(0),
+  tool: z.string(),
+});
+/** What came of the calls of one tool. */
+export type SessionTool = z.output<typeof SessionTool>;
+
+/** A session with its tools, its failures and what it made. */
+export const SessionDetail = z.intersection(Session, z.looseObject({
+  /** The newest 20, newest first; all of them are results of `/v1/tool-calls?session_id=&tool=document.render`. */
+  artifacts: z.array(SessionArtifact),
+  /** The newest 20, newest first. */
+  errors: z.array(SessionError),
+  /** The newest 20, newest first; all of them are results of `/v1/tool-calls?session_id=&tool=task.create`. */
+  tasks: z.array(SessionTask),
+  /** By name. */
+  tools: z.array(SessionTool),
+}));
+/** A session with its tools, its failures and what it made. */
+export type SessionDetail = z.output<typeof SessionDetail>;
+
+/**
+ * How long the runs took: of calls that succeeded, but for cached ones, and of calls that failed. Each is at most an eighth more than
+ * was measured, and null without runs.
+ */
+export const UsageLatency = z.looseObject({
+  p50: z.int().min(0).nullable(),
+  p95: z.int().min(0).nullable(),
+  p99: z.int().min(0).nullable(),
+  runs: z.int().min(0),
+});
+/**
+ * How long the runs took: of calls that succeeded, but for cached ones, and of calls that failed. Each is at most an eighth more than
+ * was measured, and null without runs.
+ */
+export type UsageLatency = z.output<typeof UsageLatency>;
+
+/** What was used. */
+export const UsageSums = z.looseObject({
+  /** Attempts of the calls that succeeded or failed. */
+  attempts: z.int().min(0),
+  /** Of the arguments of the requested calls, as canonical JSON. */
+  bytes_in: z.string(),
+  /** Of the results of the calls that succeeded, as canonical JSON. */
+  bytes_out: z.string(),
+  /** Of those that succeeded, the ones answered with an earlier result. */
+  cached: z.int().min(0),
+  cancelled: z.int().min(0),
+  /** Requests that the policy refused. */
+  denied: z.int().min(0),
+  /** How long tools ran, in milliseconds. */
+  duration_ms: z.string(),
+  failed: z.int().min(0),
+  latency_ms: UsageLatency,
+  /** Requests over a limit. */
+  rate_limited: z.int().min(0),
+  /** Calls that were accepted. */
+  requested: z.int().min(0),
+  /** Attempts after the first, when they began. */
+  retries: z.int().min(0),
+  succeeded: z.int().min(0),
+});
+/** What was used. */
+export type UsageSums = z.output<typeof UsageSums>;
+
+/** What was used of one tool on one day. */
+export const UsageItem = z.intersection(UsageSums, z.looseObject({
+  /** UTC, by the time of each event: a call may be requested on one day and succeed on the next. */
+  day: z.iso.date(),
+  /** Null for refusals that name no tool. */
+  tool: z.string().nullable(),
+}));
+/** What was used of one tool on one day. */
+export type UsageItem = z.output<typeof UsageItem>;
+
+/** What a tenant used. */
+export const UsageReport = z.looseObject({
+  /** The first and the last day (UTC) that it covers; null when nothing was ever used. */
+  from: z.iso.date().nullable(),
+  /** By day and tool. What nobody used has no item. */
+  items: z.array(UsageItem),
+  /** Up to which position it counts. */
+  position: z.string(),
+  to: z.iso.date().nullable(),
+  totals: UsageSums,
+});
+/** What a tenant used. */
+export type UsageReport = z.output<typeof UsageReport>;
+

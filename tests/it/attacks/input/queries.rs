@@ -41,6 +41,12 @@ pub fn vectors() -> Vec<Vector> {
         get("a status in capitals", "/v1/tool-calls?status=Succeeded").at("status"),
         get("a time without a zone", "/v1/audit?from=2026-01-01T00:00:00").at("from"),
         get("a time of another calendar", "/v1/audit?to=13.12.2026").at("to"),
+        get("a past that is none", "/v1/usage?as_of=yesterday").at("as_of"),
+        get("a position and a time", "/v1/usage?as_of=1T00:00:00Z").at("as_of"),
+        get("a position with a sign", "/v1/usage?as_of=%2B1").at("as_of"),
+        get("a day that no month has", "/v1/usage?from=2026-02-30").at("from"),
+        get("a day of no calendar", "/v1/usage?to=%2B99999-01-01").at("to"),
+        get("a position to wait for that is none", "/v1/tasks?min_position=-1").at("min_position"),
         get("SQL for a limit", "/v1/tasks?limit=1;drop%20table%20task").at("limit"),
     ];
     let missing = [
@@ -57,6 +63,8 @@ pub fn vectors() -> Vec<Vector> {
         ("a path in capitals", "/V1/tasks"),
         ("an escaped slash", "/v1%2Ftasks"),
         ("an escaped letter", "/v1/%74asks"),
+        ("a session that is not UTF-8", "/v1/sessions/%FF"),
+        ("a session with a NUL", "/v1/sessions/a%00"),
         ("a tool that is not UTF-8", "/v1/tools/%FF"),
         ("a tool with a NUL", "/v1/tools/task.create%00"),
     ];

@@ -65,7 +65,7 @@ async fn a_cursor_is_good_only_for_the_list_the_filter_and_the_tenant_it_was_mad
 async fn a_limit_is_from_1_to_500_on_every_list() {
     let app = TestApp::start().await;
     let client = app.admin();
-    for list in ["/v1/tool-calls", "/v1/tasks", "/v1/documents", "/v1/audit"] {
+    for list in ["/v1/tool-calls", "/v1/tasks", "/v1/documents", "/v1/audit", "/v1/sessions"] {
         for (limit, status) in [("0", 400), ("1", 200), ("500", 200), ("501", 400), ("-1", 400), ("x", 400), ("", 400)] {
             let answer = client.get(&format!("{list}?limit={limit}")).await;
             assert_eq!(answer.status, status, "{list}?limit={limit}: {}", answer.text());

@@ -9,8 +9,18 @@ use crate::app::{TableOwner, TestApp};
 const OF_NOBODY: [&str; 2] = ["_sqlx_migrations", "projection_checkpoint"];
 
 /// Where the projector changes rows; to all others it adds.
-const UPDATED: [&str; 7] =
-    ["document", "knowledge_document", "knowledge_index", "projection_checkpoint", "task", "tool_call", "vector_item"];
+const UPDATED: [&str; 10] = [
+    "document",
+    "knowledge_document",
+    "knowledge_index",
+    "projection_checkpoint",
+    "session",
+    "session_tool",
+    "task",
+    "tool_call",
+    "usage_day",
+    "vector_item",
+];
 
 /// Where the projector deletes rows: what was made of content that was erased, and what is parked no longer.
 const DELETED: [&str; 9] = [
