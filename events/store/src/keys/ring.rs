@@ -56,7 +56,7 @@ struct Slot {
 enum Known {
     Absent,
     Erased,
-    Keys(Keys),
+    Keys(Box<Keys>),
 }
 
 struct Keys {
@@ -311,7 +311,11 @@ impl Ring {
             first.get_or_insert(bytes);
         }
         let Some(first) = first else { return Ok(Known::Absent) };
-        Ok(Known::Keys(Keys { keys, fingerprint: derive(&first, FINGERPRINT), data_subject: derive(&first, DATA_SUBJECT) }))
+        Ok(Known::Keys(Box::new(Keys {
+            keys,
+            fingerprint: derive(&first, FINGERPRINT),
+            data_subject: derive(&first, DATA_SUBJECT),
+        })))
     }
 
     fn slot(&self, tenant: TenantId, scope: &Scope) -> Arc<Slot> {
