@@ -39,6 +39,6 @@ pub use invalidations::Invalidated;
 pub use load::{LoadError, Recorded, fold};
 pub use log::{Log, LogError, LogOptions, PartitionState};
 pub use park::Parked;
-pub use projections::{Announcements, Following};
+pub use projections::{Announcements, Following, FollowingEvents};
 pub use quota::{CounterError, CounterName, Counters};
 pub use revocations::{Revocation, RevocationError, RevocationLog, TenantEntry};
