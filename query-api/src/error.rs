@@ -19,6 +19,12 @@ pub enum Error {
     /// 400
     #[error("Last-Event-ID is not a position")]
     LastEventId,
+    /// 400
+    #[error("must be a position or a time (RFC 3339)")]
+    Bound(&'static str),
+    /// 400
+    #[error("must be from 0.01 to 1000, or `max`")]
+    Speed,
     /// 503: the projection has not come that far yet.
     #[error("position {0} is not projected yet")]
     PositionNotReached(u64),
@@ -47,6 +53,8 @@ impl From<Error> for Problem {
             Error::Text(parameter) => Self::invalid(*parameter, "the character U+0000 is not allowed"),
             Error::Cursor => Self::invalid("cursor", error.to_string()),
             Error::LastEventId => Self::invalid("Last-Event-ID", error.to_string()),
+            Error::Bound(parameter) => Self::invalid(*parameter, error.to_string()),
+            Error::Speed => Self::invalid("speed", error.to_string()),
             Error::PositionNotReached(_) | Error::NotProjected => Self::unavailable(error.to_string()),
             Error::Database(cause) if is_outage(cause) => unavailable(&error),
             Error::Log(_) | Error::Load(_) | Error::Artifact(ArtifactError::Unavailable(_)) => unavailable(&error),

@@ -25,6 +25,8 @@ pub struct RequestToolCall {
     pub trace_context: TraceContext,
     /// How long the caller waits for the outcome.
     pub wait: Option<Duration>,
+    /// Whether the caller hears of the outcome in another way than by waiting here.
+    pub is_followed: bool,
     /// Whether the same request may have been made before.
     pub may_exist: bool,
     /// Whether the outcome changes what the tenant reads: then an answer that waited is also projected.
@@ -46,14 +48,14 @@ pub struct Accepted {
 /// [`Error`]; after `AppendError::Unknown` the call may exist, and the same request again finds it.
 pub async fn handle(state: &State, command: RequestToolCall) -> Result<Accepted, Error> {
     let deadline = command.wait.map(|wait| Instant::now() + wait);
-    let RequestToolCall { tenant_id, call_id, request, trace_context, changes_read_models, may_exist, .. } = command;
+    let RequestToolCall { tenant_id, call_id, request, trace_context, changes_read_models, may_exist, is_followed, .. } = command;
     let subject = CallSubject::new(state.log.partitions(), tenant_id, request.lane.clone(), call_id);
     // Taken before the append: the outcome may be announced before the acknowledgement is back.
     let waiting = deadline.map(|deadline| (deadline, state.replies.wait_for(call_id)));
     let following = waiting.as_ref().filter(|_| changes_read_models).map(|_| state.announcements.follow(tenant_id));
 
     let mut accepted = match state.open_calls.take(tenant_id, Instant::now()) {
-        Some(room) => append(state, &subject, request, trace_context, waiting.is_some(), room).await?,
+        Some(room) => append(state, &subject, request, trace_context, waiting.is_some() || is_followed, room).await?,
         // There is no room for a call, but a call that is there is not refused to whoever asks for it again.
         None if may_exist => existing(state, &subject, request).await?.ok_or(full(state))?,
         None => return Err(full(state)),

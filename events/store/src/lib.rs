@@ -23,6 +23,7 @@ mod projections;
 mod quota;
 mod revocations;
 mod set_up;
+mod streaming;
 
 pub use access::{Grant, MAX_PARTITIONS, Permissions, User};
 pub use announce::{AnnouncedOutcome, Projected, Replies, ReplyTo, WaitForReply};
@@ -42,3 +43,4 @@ pub use park::Parked;
 pub use projections::{Announcements, Following, FollowingEvents};
 pub use quota::{CounterError, CounterName, Counters};
 pub use revocations::{Revocation, RevocationError, RevocationLog, TenantEntry};
+pub use streaming::{Streaming, StreamingError, StreamingMode};

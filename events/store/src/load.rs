@@ -28,9 +28,17 @@ impl Log {
     /// # Errors
     /// [`LoadError`]
     pub async fn load(&self, subject: &CallSubject) -> Result<Vec<Recorded>, LoadError> {
+        self.load_after(subject, 0).await
+    }
+
+    /// [`Self::load`] of what is behind one place of the partition.
+    ///
+    /// # Errors
+    /// [`LoadError`]
+    pub async fn load_after(&self, subject: &CallSubject, stream_sequence: u64) -> Result<Vec<Recorded>, LoadError> {
         let name = subject.to_string();
         let mut recorded = Vec::new();
-        let mut from = 1;
+        let mut from = stream_sequence + 1;
         while let Some(message) = self.next_message(subject.partition, &name, from).await? {
             from = message.sequence + 1;
             recorded.push(Recorded { stream_sequence: message.sequence, envelope: Envelope::decode(&message.payload)? });

@@ -1,8 +1,9 @@
 use axum::{extract, response::Response};
+use chrono::TimeDelta;
 use http::HeaderMap;
 use serde::Deserialize;
 use toolgate_events::CallId;
-use toolgate_security::{Accepts, Authenticated, Problem, Query, TenantTx, media};
+use toolgate_security::{Accepts, Authenticated, CloudEvent, Problem, Query, Standing, TenantTx, media};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -10,7 +11,7 @@ use super::{page::check_text, refusals::Refusals};
 use crate::{
     Error, State,
     queries::positions,
-    stream::{Client, ClientFilter, CloudEvent, Resume, frames},
+    stream::{Client, ClientFilter, Resume},
 };
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -30,7 +31,8 @@ pub(crate) struct Parameters {
 ///
 /// Frames carry `id: <position>`, `event: <event type>` and a CloudEvent as `data`; a first one without data has only the
 /// position that the stream begins after. `event: reset` says that the position asked
-/// for lies beyond the newest, from which the stream goes on; `event: unauthorized` that the token no longer counts or no longer
+/// for lies beyond the newest, from which the stream goes on; `event: mode` whether events come at once or in bursts (safe mode), and
+/// nothing is left out then; `event: unauthorized` that the token no longer counts or no longer
 /// allows it. `/asyncapi.json` describes every event.
 #[utoipa::path(
     get,
@@ -57,21 +59,17 @@ pub(crate) async fn subscribe_events(
         session_id: parameters.session_id,
         event_type: parameters.r#type,
     };
-    let place = state.streams.take_for(principal.tenant_id)?;
+    let place = state.streams.place_for(principal.tenant_id)?;
 
     let mut tx = TenantTx::begin(&state.pool, principal.tenant_id).await.map_err(Error::from)?;
     let newest = positions::newest(&mut tx).await?;
     tx.end().await.map_err(Error::from)?;
-    let (position, resume) = match asked {
-        None => (newest, Resume::After(newest)),
-        Some(asked) if asked > newest => (newest, Resume::Reset(newest)),
-        Some(asked) => (asked, Resume::After(asked)),
-    };
-    let client = Client::after(&state, principal.tenant_id, filter, position);
-    Ok(frames(&state, principal, place, client, resume))
+    let client = Client::new(&state, principal.tenant_id, filter, Resume::of(asked, positions::OLDEST, newest));
+    let standing = Standing::new(&state.guard, principal, "event:subscribe", TimeDelta::zero());
+    Ok(state.streams.open(place, standing, client))
 }
 
-fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Error> {
+pub(super) fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Error> {
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
     let position = value.to_str().ok().and_then(|text| text.parse().ok());
     position.map(Some).ok_or(Error::LastEventId)

@@ -9,7 +9,7 @@ use futures::stream;
 use http::header;
 use serde::Deserialize;
 use toolgate_events::{CallId, TenantId, audit::AuditRow};
-use toolgate_security::{Accepts, Authenticated, LEEWAY, Place, Problem, Query, ReadPool, TenantTx, media};
+use toolgate_security::{Accepts, Authenticated, LEEWAY, Lost, Place, Problem, Query, ReadPool, Standing, TenantTx, media};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -21,7 +21,6 @@ use crate::{
         audit::{self, AuditFilter, Stretch},
         positions,
     },
-    stream::{Lost, Standing},
 };
 
 /// Rows read, and held, at once.
@@ -76,7 +75,7 @@ pub(crate) async fn export_audit(
         from: parameters.from,
         to: parameters.to,
     };
-    let place = state.streams.take_for(principal.tenant_id)?;
+    let place = state.streams.place_for(principal.tenant_id)?;
     let tenant = principal.tenant_id;
     // It ends when the token would not be accepted any more.
     let standing = Standing::new(&state.guard, principal, "audit:export", LEEWAY);
