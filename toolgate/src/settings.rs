@@ -26,7 +26,7 @@ const FILE: &str = "toolgate.toml";
 const PREFIX: &str = "TOOLGATE_";
 
 /// Keys that the environment names with the prefix.
-const KEYS: [&str; 44] = [
+const KEYS: [&str; 46] = [
     "listen",
     "admin_addr",
     "data_dir",
@@ -71,6 +71,8 @@ const KEYS: [&str; 44] = [
     "lane_concurrency_by_lane",
     "result_cache_bytes",
     "circuit_open_ms",
+    "stream_safe_interval_ms",
+    "stream_safe_lag_ms",
 ];
 
 /// Keys that the environment names without the prefix.
@@ -168,6 +170,10 @@ pub struct Settings {
     pub mcp_refresh_seconds: u64,
     /// Events per projection transaction, 1 to 1,000. Default 1,000.
     pub projector_batch: usize,
+    /// Between two bursts of events in safe mode, in milliseconds, 100 to 60,000. Default 1,000.
+    pub stream_safe_interval_ms: u64,
+    /// How late the events of a tenant may come before they are streamed in bursts, in milliseconds, 100 to 3,600,000. Default 10,000.
+    pub stream_safe_lag_ms: u64,
     /// How log lines look. Default `text`.
     pub log_format: LogFormat,
     /// The size at which the event log refuses to grow, in bytes over all partitions; unlimited when absent.
@@ -353,6 +359,8 @@ fn defaults(profile: Profile) -> Result<config::ConfigBuilder<config::builder::D
         .set_default("mcp_pin_first", true)?
         .set_default("mcp_refresh_seconds", 60)?
         .set_default("projector_batch", 1_000)?
+        .set_default("stream_safe_interval_ms", 1_000)?
+        .set_default("stream_safe_lag_ms", 10_000)?
         .set_default("task_webhook_first_pause_ms", 5_000)?
         .set_default("vector_max_components", 50_000_000)?
         .set_default("log_format", "text")

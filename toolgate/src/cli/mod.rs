@@ -23,6 +23,7 @@ mod projector;
 mod query_api;
 mod schema;
 mod shutdown;
+mod streams;
 mod tenant;
 mod token;
 mod up;
@@ -49,6 +50,7 @@ enum Command {
     Migrate(migrate::Migrate),
     Token(token::Token),
     Tenant(tenant::Tenant),
+    Streams(streams::Streams),
     Bench(bench::Bench),
     Knowledge(knowledge::Knowledge),
     Mcp(mcp::Mcp),
@@ -83,6 +85,8 @@ enum Error {
     Bench(#[from] crate::bench::Error),
     #[error(transparent)]
     Revocations(#[from] toolgate_store::RevocationError),
+    #[error(transparent)]
+    Streaming(#[from] toolgate_store::StreamingError),
     #[error(transparent)]
     Definitions(#[from] toolgate_store::DefinitionsError),
     #[error("{0}")]
@@ -148,6 +152,7 @@ async fn dispatch(command: Command) -> Result<(), Error> {
         Command::Migrate(migrate) => migrate.run().await,
         Command::Token(token) => token.run().await,
         Command::Tenant(tenant) => tenant.run().await,
+        Command::Streams(streams) => streams.run().await,
         Command::Bench(bench) => bench.run().await,
         Command::Knowledge(knowledge) => knowledge.run().await,
         Command::Mcp(mcp) => mcp.run().await,
@@ -168,6 +173,13 @@ impl Common {
         let settings = self.settings(Profile::Server, vec![])?;
         let connections = services::Connections::for_role(&settings, toolgate_store::User::Operator, None)?;
         Ok(toolgate_store::RevocationLog::connect(connections.operator()).await?)
+    }
+
+    /// What is chosen for event streams, at the same NATS server.
+    async fn streaming(&self) -> Result<toolgate_store::Streaming, Error> {
+        let settings = self.settings(Profile::Server, vec![])?;
+        let connections = services::Connections::for_role(&settings, toolgate_store::User::Operator, None)?;
+        Ok(toolgate_store::Streaming::connect(connections.operator()).await?)
     }
 
     /// What is known of the tools of MCP servers, at the same NATS server.
@@ -256,6 +268,9 @@ mod tests {
             &["toolgate", "tenant"],
             &["toolgate", "tenant", "suspend"],
             &["toolgate", "tenant", "suspend", "--tenant", "nobody"],
+            &["toolgate", "streams"],
+            &["toolgate", "streams", "safe-mode"],
+            &["toolgate", "streams", "safe-mode", "perhaps"],
             &["toolgate", "mcp"],
             &["toolgate", "mcp", "accept"],
             &["toolgate", "mcp", "accept", "A"],

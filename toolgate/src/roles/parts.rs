@@ -16,8 +16,9 @@ use tokio::sync::OnceCell;
 use tokio_util::task::AbortOnDropHandle;
 use toolgate_events::{Catalog, Lane, tools};
 use toolgate_projector::Projector;
+use toolgate_query_api::SafeMode;
 use toolgate_security::{
-    Admission, AllowList, Egress, EgressLimits, Guard, Limiter, Networks, Policies, Policy, RateLimits, ReadPool, SystemResolver,
+    Admission, AllowList, Egress, EgressLimits, EventStreams, Guard, Limiter, Networks, Policies, Policy, RateLimits, ReadPool, SystemResolver,
     Violations, WebhookSecret,
 };
 use toolgate_store::{Artifacts, Clock, Discovered, Log};
@@ -55,6 +56,7 @@ pub struct Parts<'a> {
     policies: OnceLock<Policies>,
     /// Shared by the APIs of this process.
     access: OnceCell<Access>,
+    streams: OnceLock<EventStreams>,
 }
 
 impl<'a> Parts<'a> {
@@ -69,6 +71,7 @@ impl<'a> Parts<'a> {
             clock,
             policies: OnceLock::new(),
             access: OnceCell::new(),
+            streams: OnceLock::new(),
         }
     }
 
@@ -96,7 +99,8 @@ impl<'a> Parts<'a> {
             admission: self.admission(&log, guard.clone()),
             max_open_calls: self.context.settings.max_open_calls,
         };
-        let state = toolgate_command_api::State::open(guard, limits, log, self.catalog.clone(), self.clock, registry).await?;
+        let (catalog, streams) = (self.catalog.clone(), self.streams(registry));
+        let state = toolgate_command_api::State::open(guard, limits, log, catalog, self.clock, streams, registry).await?;
         Ok(state.with_basehub_webhook(self.context.settings.basehub_webhook()))
     }
 
@@ -115,13 +119,22 @@ impl<'a> Parts<'a> {
     pub async fn query_api(&self, registry: &mut Registry) -> Result<toolgate_query_api::State, Error> {
         let settings = &self.context.settings;
         let secret = settings.cursor_secret.clone().unwrap_or_else(|| self.clock.new_id().to_string().into());
-        let options = toolgate_query_api::Options::new(secret, settings.max_connections);
+        let safe_mode = SafeMode {
+            interval: Duration::from_millis(settings.stream_safe_interval_ms),
+            lag: Duration::from_millis(settings.stream_safe_lag_ms),
+        };
+        let options = toolgate_query_api::Options::new(secret, self.streams(registry), safe_mode, self.clock);
         let log = self.log(Role::QueryApi).await?;
         self.discovered(&log).await?;
         let artifacts = Artifacts::open(&log).await?;
         let pool = self.read_pool(true)?;
         let guard = self.guard(&log, registry).await?;
         Ok(toolgate_query_api::State::open(guard, pool, log, self.catalog.clone(), artifacts, &options, registry).await?)
+    }
+
+    /// Both APIs of one process share its connections, so they share the places for streams among them.
+    pub fn streams(&self, registry: &mut Registry) -> EventStreams {
+        self.streams.get_or_init(|| EventStreams::register(self.context.settings.max_connections, registry)).clone()
     }
 
     /// Only entrances need it: a worker knows no keys.
