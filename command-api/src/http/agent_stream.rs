@@ -7,7 +7,8 @@ use http::{HeaderMap, HeaderValue, header};
 use std::sync::Arc;
 use toolgate_events::{CallLinks, Event as DomainEvent, ToolCallEvent, tools::Contract};
 use toolgate_security::{
-    Accepts, Admitted, CloudEvent, EventSource, Problem, ProblemDocument, RequestContext, Standing, StrictJson, event_frame, media,
+    Accepts, Admitted, CloudEvent, EventSource, Problem, ProblemDocument, RequestContext, Standing, StrictJson, event_frame,
+    media,
 };
 
 use super::{

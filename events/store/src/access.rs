@@ -99,7 +99,8 @@ const ACCESS_INFO: Grant = grant("$JS.API.STREAM.INFO.ACCESS", "looks whether re
 const ACCESS_GET: Grant = grant("$JS.API.STREAM.MSG.GET.ACCESS", "reads revocations");
 const MCP_INFO: Grant = grant("$JS.API.STREAM.INFO.MCP", "looks whether definitions of MCP tools have changed");
 const MCP_GET: Grant = grant("$JS.API.STREAM.MSG.GET.MCP", "reads definitions of MCP tools");
-const STREAMING_INFO: Grant = grant("$JS.API.STREAM.INFO.STREAMING", "looks whether operators have chosen how events are streamed");
+const STREAMING_INFO: Grant =
+    grant("$JS.API.STREAM.INFO.STREAMING", "looks whether operators have chosen how events are streamed");
 const STREAMING_GET: Grant = grant("$JS.API.STREAM.MSG.GET.STREAMING", "reads what they have chosen");
 const LANE_INFO: Grant = grant("$JS.API.CONSUMER.INFO.*.lane-{lane}", "asks where a lane stands");
 const PROJECTED: Grant = grant("projected.*", "hears how far tenants are projected");

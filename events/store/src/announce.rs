@@ -266,9 +266,15 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_place_ends_the_list() {
-        for (distances, places) in
-            [("1,x,1", &[9][..]), ("", &[]), ("0", &[]), ("10", &[]), ("9", &[1]), ("2,-1", &[8]), ("1,99999999999999999999", &[9])]
-        {
+        for (distances, places) in [
+            ("1,x,1", &[9][..]),
+            ("", &[]),
+            ("0", &[]),
+            ("10", &[]),
+            ("9", &[1]),
+            ("2,-1", &[8]),
+            ("1,99999999999999999999", &[9]),
+        ] {
             assert_eq!(places_before(10, distances), places, "{distances:?}");
         }
     }

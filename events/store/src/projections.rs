@@ -100,7 +100,8 @@ impl Following {
     /// Waits until the tenant is projected up to a place of its partition; answers with a position that holds it. Pends for ever
     /// when announcements stay out.
     pub async fn reached(&mut self, stream_sequence: u64) -> u64 {
-        let has_come = |newest: &Option<Projected>| newest.as_ref().is_some_and(|newest| newest.stream_sequence >= stream_sequence);
+        let has_come =
+            |newest: &Option<Projected>| newest.as_ref().is_some_and(|newest| newest.stream_sequence >= stream_sequence);
         let newest = self.newest.wait_for(has_come).await;
         let position = newest.ok().and_then(|newest| newest.as_ref().map(|newest| newest.position));
         match position {

@@ -84,7 +84,9 @@ impl Streaming {
             let read = self.read_after(sequence).await;
             match &read {
                 // Only the change is news.
-                Err(error) if was_read => tracing::warn!(error = %error, "cannot read how events are to be streamed; trying again"),
+                Err(error) if was_read => {
+                    tracing::warn!(error = %error, "cannot read how events are to be streamed; trying again")
+                }
                 Err(_) => {}
                 Ok((choice, read_to)) => {
                     sequence = *read_to;

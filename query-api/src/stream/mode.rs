@@ -183,9 +183,7 @@ mod tests {
     fn lag_begins_it_and_only_lasting_calm_ends_it() {
         let begin = Instant::now();
         let mut switch = LagSwitch::default();
-        let mut at = |second, age_ms| {
-            switch.observe(Duration::from_millis(age_ms), SAFE, begin + Duration::from_secs(second))
-        };
+        let mut at = |second, age_ms| switch.observe(Duration::from_millis(age_ms), SAFE, begin + Duration::from_secs(second));
         assert!(!at(0, 9_999) && !at(0, 10_000));
         assert!(at(1, 10_001));
         assert!(at(2, 5_000) && at(6, 5_000), "not calm for long enough");

@@ -18,8 +18,8 @@ use toolgate_events::{Catalog, Lane, tools};
 use toolgate_projector::Projector;
 use toolgate_query_api::SafeMode;
 use toolgate_security::{
-    Admission, AllowList, Egress, EgressLimits, EventStreams, Guard, Limiter, Networks, Policies, Policy, RateLimits, ReadPool, SystemResolver,
-    Violations, WebhookSecret,
+    Admission, AllowList, Egress, EgressLimits, EventStreams, Guard, Limiter, Networks, Policies, Policy, RateLimits, ReadPool,
+    SystemResolver, Violations, WebhookSecret,
 };
 use toolgate_store::{Artifacts, Clock, Discovered, Log};
 use toolgate_workers::{BaseHub, Mcp, McpOptions, McpServer, McpTransport, Pattern, ResultCache, Webhook, Worker};
