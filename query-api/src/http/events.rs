@@ -64,7 +64,7 @@ pub(crate) async fn subscribe_events(
     let mut tx = TenantTx::begin(&state.pool, principal.tenant_id).await.map_err(Error::from)?;
     let newest = positions::newest(&mut tx).await?;
     tx.end().await.map_err(Error::from)?;
-    let client = Client::new(&state, principal.tenant_id, filter, Resume::of(asked, positions::OLDEST, newest));
+    let client = Client::new(&state, principal.tenant_id, filter, Resume::of(asked, positions::OLDEST, newest), newest);
     let standing = Standing::new(&state.guard, principal, "event:subscribe", TimeDelta::zero());
     Ok(state.streams.open(place, standing, client))
 }

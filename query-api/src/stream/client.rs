@@ -98,8 +98,11 @@ enum Step {
 }
 
 impl Client {
-    pub(crate) fn new(state: &State, tenant: TenantId, filter: ClientFilter, resume: Resume) -> Self {
+    /// `newest` is the tenant's newest position.
+    pub(crate) fn new(state: &State, tenant: TenantId, filter: ClientFilter, resume: Resume, newest: u64) -> Self {
         let position = resume.position();
+        // The feed would not keep all of a long history meanwhile: that is read first.
+        let is_far = newest.saturating_sub(position) > PAGE as u64;
         Self {
             pool: state.pool.clone(),
             feeds: state.feeds.clone(),
@@ -108,7 +111,7 @@ impl Client {
             place: position,
             reset: matches!(resume, Resume::Reset(_)).then_some(position),
             told: Mode::Normal,
-            watermark: position,
+            watermark: if is_far { newest } else { position },
             rows: PAGE,
             page: VecDeque::new(),
             live: None,
@@ -150,6 +153,7 @@ impl Client {
             }
             // A burst: it reads the database at its own pace until it has caught up.
             Found::Gone => {
+                self.watermark = live.news.borrow().position;
                 self.live = None;
                 Ok(Step::Again)
             }
@@ -179,17 +183,12 @@ impl Client {
         Ok(())
     }
 
-    /// Subscribes first and fixes the watermark afterwards, so that every event is on at least one side of it.
+    /// Listens first and fixes the watermark afterwards, so that every event is on at least one side of it.
     async fn go_live(&mut self) -> Result<(), Error> {
-        let newest = feed::newest(&self.pool, self.tenant).await?;
-        if newest.saturating_sub(self.place) > PAGE as u64 {
-            // The feed would not keep all of a long history meanwhile: read that first.
-            self.watermark = newest;
-            return Ok(());
-        }
         let listener = |tail: &Arc<Tail>| Live { tail: Arc::clone(tail), news: tail.listen() };
         let live = self.feeds.subscribe(self.tenant, listener).await?;
-        self.watermark = feed::newest(&self.pool, self.tenant).await?;
+        // Up to here the feed may have told others; everything behind it is still to come.
+        self.watermark = live.news.borrow().position;
         self.live = Some(live);
         Ok(())
     }

@@ -135,7 +135,7 @@ impl Feeds {
 }
 
 /// The tenant's newest position.
-pub(super) async fn newest(pool: &ReadPool, tenant: TenantId) -> Result<u64, Error> {
+async fn newest(pool: &ReadPool, tenant: TenantId) -> Result<u64, Error> {
     let mut tx = TenantTx::begin(pool, tenant).await?;
     let newest = positions::newest(&mut tx).await?;
     tx.end().await?;
