@@ -6,11 +6,12 @@ use secrecy::SecretString;
 use tokio::sync::watch;
 use toolgate_events::Catalog;
 use toolgate_security::{EventStreams, Guard, ReadPool};
-use toolgate_store::{Announcements, Artifacts, Clock, Log, Streaming, StreamingMode};
+use toolgate_store::{Announcements, Archive, Artifacts, Clock, Log, Streaming, StreamingMode};
 
 use crate::{
     Error, Health,
     cursor::CursorKey,
+    queries::archive::Segments,
     stream::{Feeds, Modes, SafeMode},
 };
 
@@ -22,6 +23,7 @@ pub struct State {
     pub(crate) log: Log,
     pub(crate) catalog: Catalog,
     pub(crate) artifacts: Artifacts,
+    pub(crate) segments: Segments,
     pub(crate) cursors: Arc<CursorKey>,
     pub(crate) announcements: Announcements,
     pub(crate) feeds: Feeds,
@@ -60,7 +62,7 @@ impl State {
         pool: ReadPool,
         log: Log,
         catalog: Catalog,
-        artifacts: Artifacts,
+        (artifacts, archive): (Artifacts, Archive),
         options: &Options,
         registry: &mut Registry,
     ) -> Result<Self, Error> {
@@ -70,10 +72,11 @@ impl State {
         // It ends when nobody looks any more.
         tokio::spawn(Streaming::of(&log).follow(choose));
         let modes = Modes::register(options.safe_mode, chosen, registry);
+        let segments = Segments::new(archive);
         Ok(Self {
             guard,
             cursors: Arc::new(CursorKey::derive(&options.cursor_secret)),
-            feeds: Feeds::new(pool.clone(), announcements.clone(), modes, options.clock),
+            feeds: Feeds::new(pool.clone(), segments.clone(), announcements.clone(), modes, options.clock),
             announcements,
             streams: options.streams.clone(),
             health,
@@ -81,6 +84,7 @@ impl State {
             log,
             catalog,
             artifacts,
+            segments,
         })
     }
 

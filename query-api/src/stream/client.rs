@@ -4,11 +4,11 @@ use axum::response::sse::Event;
 use serde_json::json;
 use tokio::{sync::watch, time::Instant};
 use toolgate_events::{CallId, TenantId};
-use toolgate_security::{EventSource, ReadPool};
+use toolgate_security::EventSource;
 
 use super::{
     Feeds,
-    feed::{self, PAGE},
+    feed::PAGE,
     mode::Mode,
     rendered::Rendered,
     tail::{Found, News, Tail},
@@ -66,7 +66,6 @@ impl Resume {
 
 /// One client's reading: history from the database, then the live feed, without a gap or a repetition in between.
 pub(crate) struct Client {
-    pool: ReadPool,
     feeds: Feeds,
     tenant: TenantId,
     filter: ClientFilter,
@@ -104,7 +103,6 @@ impl Client {
         // The feed would not keep all of a long history meanwhile: that is read first.
         let is_far = newest.saturating_sub(position) > PAGE as u64;
         Self {
-            pool: state.pool.clone(),
             feeds: state.feeds.clone(),
             tenant,
             filter,
@@ -170,7 +168,7 @@ impl Client {
             AuditFilter { call_id: self.filter.call_id, event_type: self.filter.event_type.clone(), ..AuditFilter::default() };
         let stretch = Stretch { after: self.place, up_to: self.watermark };
         let session_id = self.filter.session_id.as_deref();
-        let (events, has_more) = feed::page(&self.pool, self.tenant, &filter, session_id, stretch, self.rows).await?;
+        let (events, has_more) = self.feeds.read_history(self.tenant, &filter, session_id, stretch, self.rows).await?;
         // Without more, everything up to the watermark has been seen, filtered or not.
         self.place = match events.last() {
             Some(last) if has_more => last.position,

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     Error,
     queries::{
+        archive::Segments,
         audit::{self, AuditFilter, Stretch},
         positions,
     },
@@ -34,6 +35,7 @@ type Tails = Arc<Mutex<HashMap<TenantId, Arc<Tail>>>>;
 #[derive(Clone)]
 pub(crate) struct Feeds {
     pool: ReadPool,
+    segments: Segments,
     announcements: Announcements,
     pub(super) modes: Modes,
     clock: Clock,
@@ -49,8 +51,8 @@ struct Feed {
 }
 
 impl Feeds {
-    pub(crate) fn new(pool: ReadPool, announcements: Announcements, modes: Modes, clock: Clock) -> Self {
-        Self { pool, announcements, modes, clock, tails: Tails::default() }
+    pub(crate) fn new(pool: ReadPool, segments: Segments, announcements: Announcements, modes: Modes, clock: Clock) -> Self {
+        Self { pool, segments, announcements, modes, clock, tails: Tails::default() }
     }
 
     /// How often a tenant's events go out.
@@ -108,7 +110,7 @@ impl Feeds {
     /// Reads the next page, and says whether there is more.
     async fn read(&self, feed: &mut Feed) -> Result<bool, Error> {
         let stretch = Stretch::after(feed.position);
-        let (events, has_more) = page(&self.pool, feed.tenant, &AuditFilter::default(), None, stretch, PAGE).await?;
+        let (events, has_more) = self.read_history(feed.tenant, &AuditFilter::default(), None, stretch, PAGE).await?;
         // That an event comes late tells that the projection is late; that none comes tells nothing of the kind.
         let late = |newest: &Rendered| (self.clock.now() - newest.occurred_at).to_std().unwrap_or_default();
         let age = events.last().map_or(Duration::ZERO, late);
@@ -128,6 +130,23 @@ impl Feeds {
         is_deserted
     }
 
+    /// One page of events, and whether more follow.
+    pub(super) async fn read_history(
+        &self,
+        tenant: TenantId,
+        filter: &AuditFilter,
+        session_id: Option<&str>,
+        stretch: Stretch,
+        limit: usize,
+    ) -> Result<(Vec<Rendered>, bool), Error> {
+        let mut tx = TenantTx::begin(&self.pool, tenant).await?;
+        let (rows, has_more) = audit::streamed_page(&mut tx, &self.segments, filter, session_id, stretch, limit).await?;
+        tx.end().await?;
+        let rendered = rows.into_iter().map(|row| Rendered::new(tenant.0, row)).collect::<Result<_, _>>();
+        let rendered = rendered.map_err(|error| sqlx::Error::Decode(error.into()))?;
+        Ok((rendered, has_more))
+    }
+
     fn tails(&self) -> std::sync::MutexGuard<'_, HashMap<TenantId, Arc<Tail>>> {
         // The map stays consistent whatever panicked while holding it.
         self.tails.lock().unwrap_or_else(PoisonError::into_inner)
@@ -140,23 +159,6 @@ async fn newest(pool: &ReadPool, tenant: TenantId) -> Result<u64, Error> {
     let newest = positions::newest(&mut tx).await?;
     tx.end().await?;
     Ok(newest)
-}
-
-/// One page of events, and whether more follow.
-pub(super) async fn page(
-    pool: &ReadPool,
-    tenant: TenantId,
-    filter: &AuditFilter,
-    session_id: Option<&str>,
-    stretch: Stretch,
-    limit: usize,
-) -> Result<(Vec<Rendered>, bool), Error> {
-    let mut tx = TenantTx::begin(pool, tenant).await?;
-    let (rows, has_more) = audit::streamed_page(&mut tx, filter, session_id, stretch, limit).await?;
-    tx.end().await?;
-    let rendered = rows.into_iter().map(|row| Rendered::new(tenant.0, row)).collect::<Result<_, _>>();
-    let rendered = rendered.map_err(|error| sqlx::Error::Decode(error.into()))?;
-    Ok((rendered, has_more))
 }
 
 impl fmt::Debug for Feeds {

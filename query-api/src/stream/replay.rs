@@ -5,12 +5,9 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 use toolgate_events::TenantId;
-use toolgate_security::{EventSource, ReadPool};
+use toolgate_security::EventSource;
 
-use super::{
-    feed::{self, PAGE},
-    rendered::Rendered,
-};
+use super::{Feeds, feed::PAGE, rendered::Rendered};
 use crate::{
     Error,
     queries::audit::{AuditFilter, Stretch},
@@ -38,7 +35,7 @@ pub(crate) struct Part {
 
 /// History again, in order: it is read, and nothing is done.
 pub(crate) struct Replay {
-    pool: ReadPool,
+    feeds: Feeds,
     tenant: TenantId,
     part: Part,
     /// Up to where the client has been told everything.
@@ -61,9 +58,9 @@ enum Stage {
 }
 
 impl Replay {
-    pub(crate) fn new(pool: ReadPool, tenant: TenantId, part: Part, speed: Speed, reset: Option<u64>) -> Self {
+    pub(crate) fn new(feeds: Feeds, tenant: TenantId, part: Part, speed: Speed, reset: Option<u64>) -> Self {
         Self {
-            pool,
+            feeds,
             tenant,
             place: part.stretch.after,
             part,
@@ -108,7 +105,7 @@ impl Replay {
             self.stage = Stage::Read;
             return Ok(());
         }
-        let (events, has_more) = feed::page(&self.pool, self.tenant, filter, session_id.as_deref(), stretch, self.rows).await?;
+        let (events, has_more) = self.feeds.read_history(self.tenant, filter, session_id.as_deref(), stretch, self.rows).await?;
         if has_more {
             self.rows = (events.len() * 2).min(PAGE);
         } else {

@@ -88,7 +88,7 @@ pub(crate) async fn replay_audit(
         stretch: stretch(from, to, resumed, newest),
     };
     let reset = resumed.filter(|resumed| *resumed > newest).map(|_| newest);
-    let replay = Replay::new(state.pool.clone(), tenant, part, speed, reset);
+    let replay = Replay::new(state.feeds.clone(), tenant, part, speed, reset);
     let standing = Standing::new(&state.guard, principal, "audit:replay", TimeDelta::zero());
     Ok(state.streams.open(place, standing, replay))
 }
