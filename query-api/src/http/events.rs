@@ -3,15 +3,14 @@ use chrono::TimeDelta;
 use http::HeaderMap;
 use serde::Deserialize;
 use toolgate_events::CallId;
-use toolgate_security::{Accepts, Authenticated, CloudEvent, Problem, Query, Standing, TenantTx, media};
+use toolgate_security::{Accepts, Authenticated, CloudEvent, Problem, Query, Standing, media};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::{page::check_text, refusals::Refusals};
 use crate::{
     Error, State,
-    queries::positions,
-    stream::{Client, ClientFilter, Resume},
+    stream::{Client, ClientFilter},
 };
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -61,10 +60,8 @@ pub(crate) async fn subscribe_events(
     };
     let place = state.streams.place_for(principal.tenant_id)?;
 
-    let mut tx = TenantTx::begin(&state.pool, principal.tenant_id).await.map_err(Error::from)?;
-    let newest = positions::newest(&mut tx).await?;
-    tx.end().await.map_err(Error::from)?;
-    let client = Client::new(&state, principal.tenant_id, filter, Resume::of(asked, positions::OLDEST, newest), newest);
+    let resume = state.feeds.resume(principal.tenant_id, asked).await?;
+    let client = Client::new(&state, principal.tenant_id, filter, resume);
     let standing = Standing::new(&state.guard, principal, "event:subscribe", TimeDelta::zero());
     Ok(state.streams.open(place, standing, client))
 }

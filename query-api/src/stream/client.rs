@@ -75,7 +75,7 @@ pub(crate) struct Client {
     reset: Option<u64>,
     /// The mode that the client knows of.
     told: Mode,
-    /// Up to here the database is read before the feed is listened to.
+    /// Up to here the database is read before the feed is listened to again.
     watermark: u64,
     /// Rows to ask for, as many as fitted lately: what is asked for and does not fit is read in vain.
     rows: usize,
@@ -97,11 +97,8 @@ enum Step {
 }
 
 impl Client {
-    /// `newest` is the tenant's newest position.
-    pub(crate) fn new(state: &State, tenant: TenantId, filter: ClientFilter, resume: Resume, newest: u64) -> Self {
+    pub(crate) fn new(state: &State, tenant: TenantId, filter: ClientFilter, resume: Resume) -> Self {
         let position = resume.position();
-        // The feed would not keep all of a long history meanwhile: that is read first.
-        let is_far = newest.saturating_sub(position) > PAGE as u64;
         Self {
             feeds: state.feeds.clone(),
             tenant,
@@ -109,7 +106,7 @@ impl Client {
             place: position,
             reset: matches!(resume, Resume::Reset(_)).then_some(position),
             told: Mode::Normal,
-            watermark: if is_far { newest } else { position },
+            watermark: position,
             rows: PAGE,
             page: VecDeque::new(),
             live: None,
@@ -149,10 +146,10 @@ impl Client {
                 tracing::info!("dropped a subscriber that was too slow; it may resume where it was");
                 Ok(Step::End)
             }
-            // A burst: it reads the database at its own pace until it has caught up.
+            // A history, or a burst: it reads the database at its own pace until it has caught up.
             Found::Gone => {
+                // The feed may have told others everything up to here; what is behind it, it is going to tell.
                 self.watermark = live.news.borrow().position;
-                self.live = None;
                 Ok(Step::Again)
             }
         }
@@ -181,13 +178,10 @@ impl Client {
         Ok(())
     }
 
-    /// Listens first and fixes the watermark afterwards, so that every event is on at least one side of it.
+    /// Listens before anything is read, so that no event can come between what is read and what is heard.
     async fn go_live(&mut self) -> Result<(), Error> {
         let listener = |tail: &Arc<Tail>| Live { tail: Arc::clone(tail), news: tail.listen() };
-        let live = self.feeds.subscribe(self.tenant, listener).await?;
-        // Up to here the feed may have told others; everything behind it is still to come.
-        self.watermark = live.news.borrow().position;
-        self.live = Some(live);
+        self.live = Some(self.feeds.subscribe(self.tenant, listener).await?);
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ use toolgate_security::{ReadPool, TenantTx};
 use toolgate_store::{Announcements, Clock};
 
 use super::{
+    client::Resume,
     mode::{FeedMode, Mode, Modes},
     rendered::Rendered,
     tail::Tail,
@@ -58,6 +59,21 @@ impl Feeds {
     /// How often a tenant's events go out.
     pub(super) fn mode_of(&self, tenant: TenantId) -> Mode {
         self.tails().get(&tenant).map_or_else(|| self.modes.of_nobody(), |tail| tail.mode())
+    }
+
+    /// Where a stream begins, after the position that was asked for, if any.
+    ///
+    /// # Errors
+    /// [`Error::Database`]
+    pub(crate) async fn resume(&self, tenant: TenantId, asked: Option<u64>) -> Result<Resume, Error> {
+        // What the feed has told, it can go on from. Whether anything lies beyond that, only the database knows.
+        let told = self.tails().get(&tenant).map(|tail| tail.position());
+        if let (Some(asked), Some(told)) = (asked, told)
+            && asked <= told
+        {
+            return Ok(Resume::of(Some(asked), positions::OLDEST, told));
+        }
+        Ok(Resume::of(asked, positions::OLDEST, newest(&self.pool, tenant).await?))
     }
 
     /// The tenant's events from now on: everything that is not in the database when this returns will come, as long as `listener`

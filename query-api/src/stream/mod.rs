@@ -7,7 +7,7 @@ mod rendered;
 mod replay;
 mod tail;
 
-pub(crate) use client::{Client, ClientFilter, Resume};
+pub(crate) use client::{Client, ClientFilter};
 pub(crate) use feed::Feeds;
 pub(crate) use mode::Modes;
 pub use mode::SafeMode;

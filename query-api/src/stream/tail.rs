@@ -12,8 +12,9 @@ use super::{mode::Mode, rendered::Rendered};
 const MAX_EVENTS: usize = 2_048;
 /// The same in bytes: a few large events must not become the memory of the process.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
-/// So long the newest are kept, for whoever follows closely. An idle tenant's feed holds nothing.
-const KEPT: Duration = Duration::from_secs(10);
+/// So long the newest are kept, for whoever follows closely, or comes back with a place that a heartbeat has told. An idle tenant's
+/// feed holds nothing.
+const KEPT: Duration = Duration::from_secs(30);
 
 /// The newest events of one tenant, for however many listen.
 #[derive(Debug)]
@@ -61,6 +62,11 @@ impl Tail {
 
     pub(super) fn listeners(&self) -> usize {
         self.news.receiver_count()
+    }
+
+    /// The newest position that it has told.
+    pub(super) fn position(&self) -> u64 {
+        self.news.borrow().position
     }
 
     pub(super) fn mode(&self) -> Mode {
