@@ -32,13 +32,11 @@ async fn a_cancelled_call_ends_its_stream() {
     let (api, _projector) = tokio::join!(Child::start(&stack, Role::CommandApi, &[]), Child::start(&stack, Role::Projector, &[]));
     let client = admin(&stack, &api);
     let mut stream = client.follow("k", &task()).await;
-    let first = stream.event().await.unwrap();
-    assert_eq!((first.name(), first.position()), ("tool_call_requested", 1));
+    assert_eq!(stream.event().await.unwrap().name(), "tool_call_requested");
     let path = format!("{}/cancel", stream.header("location"));
     assert_eq!(client.post(&path).await.status, 202);
     let rest = stream.to_end().await;
     assert_eq!(names(&rest), ["tool_call_cancelled"]);
-    assert_eq!(rest[0].position(), 2);
 }
 
 #[tokio::test]
@@ -57,8 +55,6 @@ async fn a_call_whose_worker_dies_is_followed_to_what_the_next_one_makes_of_it()
     let _healthy = Child::start(&stack, Role::Worker, &[SHORT_WAIT]).await;
     let rest = stream.to_end().await;
     assert_eq!(rest.last().unwrap().name(), "tool_call_succeeded");
-    let positions: Vec<_> = rest.iter().map(Frame::position).collect();
-    assert_eq!(positions, (2..2 + positions.len() as u64).collect::<Vec<_>>());
     let sequences: Vec<_> = rest.iter().map(|frame| frame.json()["aggregatesequence"].clone()).collect();
     let expected: Vec<_> = (2..2 + rest.len()).map(|sequence| json!(sequence.to_string())).collect();
     assert_eq!(sequences, expected);
