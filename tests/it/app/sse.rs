@@ -78,7 +78,7 @@ impl Sse {
     }
 
     /// Every event until the stream ends by itself.
-    pub async fn to_end(mut self) -> Vec<Frame> {
+    pub async fn until_end(mut self) -> Vec<Frame> {
         let mut events = Vec::new();
         while let Some(event) = self.event().await {
             events.push(event);

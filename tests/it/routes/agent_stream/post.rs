@@ -20,7 +20,7 @@ async fn a_call_is_followed_from_its_first_event_to_its_outcome() {
     let location = stream.header("location").to_owned();
     let greeting = stream.frame().await.unwrap();
     assert_eq!((greeting.retry.as_deref(), greeting.id), (Some("1000"), None));
-    let frames = stream.to_end().await;
+    let frames = stream.until_end().await;
     assert_eq!(names(&frames), ["tool_call_requested", "tool_call_succeeded"]);
     assert_eq!(frames[1].json()["sessionid"], "s");
     wait_until("the call is projected", async || client.get(&location).await.status == 200).await;
@@ -36,7 +36,7 @@ async fn frames_are_those_that_everybody_gets() {
     let frames = eventually("a call whose positions are told in time", async || {
         number += 1;
         let body = json!({"tool": "task.create", "arguments": {"title": "T"}, "session_id": "s"});
-        let frames = client.follow(&number.to_string(), &body).await.to_end().await;
+        let frames = client.follow(&number.to_string(), &body).await.until_end().await;
         frames.iter().all(|frame| frame.id.is_some()).then_some(frames)
     })
     .await;
@@ -50,7 +50,7 @@ async fn many_calls_at_once_each_tell_their_own_story() {
     let client = app.admin();
     let followed = futures::future::join_all((0..40).map(|number| {
         let client = client.clone();
-        async move { client.follow(&number.to_string(), &task_titled(&number.to_string())).await.to_end().await }
+        async move { client.follow(&number.to_string(), &task_titled(&number.to_string())).await.until_end().await }
     }));
     let mut told = Vec::new();
     for (number, frames) in followed.await.iter().enumerate() {
@@ -69,17 +69,17 @@ async fn many_calls_at_once_each_tell_their_own_story() {
 async fn the_same_key_follows_the_same_call_from_its_first_event() {
     let app = TestApp::start().await;
     let client = app.admin();
-    let first = client.follow("k", &task()).await.to_end().await;
+    let first = client.follow("k", &task()).await.until_end().await;
     let again = client.follow("k", &task()).await;
     assert_eq!(again.header("idempotency-replayed"), "true");
-    let again = again.to_end().await;
+    let again = again.until_end().await;
     let ids = |frames: &[Frame]| frames.iter().map(|frame| frame.json()["id"].clone()).collect::<Vec<_>>();
     assert_eq!(ids(&first), ids(&again));
     // Also when the call was requested on the other route.
     let accepted = client.call("l", &task()).await;
     let followed = client.follow("l", &task()).await;
     assert_eq!(followed.header("location"), accepted.header("location"));
-    assert_eq!(names(&followed.to_end().await), ["tool_call_requested", "tool_call_succeeded"]);
+    assert_eq!(names(&followed.until_end().await), ["tool_call_requested", "tool_call_succeeded"]);
     assert_eq!(app.stack.count("select count(*) from task").await, 2);
 }
 
@@ -102,7 +102,7 @@ async fn what_is_refused_is_refused_before_the_first_byte() {
     post(&expired, &task(), &key).await.problem(401, "invalid-token");
     assert_eq!(app.stack.call_events_in_log().await, 0);
 
-    client.follow("k", &task()).await.to_end().await;
+    client.follow("k", &task()).await.until_end().await;
     let other = post(&client, &task_titled("another"), &key).await;
     other.problem(422, "idempotency-mismatch");
     assert!(!other.header("ratelimit").is_empty());
@@ -112,7 +112,7 @@ async fn what_is_refused_is_refused_before_the_first_byte() {
 async fn a_tenant_over_its_limit_is_refused_and_its_open_calls_count() {
     let app = TestApp::start_with(|settings| settings.rate_limit_per_minute = 1).await;
     let client = app.admin();
-    client.follow("k", &task()).await.to_end().await;
+    client.follow("k", &task()).await.until_end().await;
     let request = client.request(Method::POST, "/v1/agent-stream").header("idempotency-key", "l").json(&task());
     let refused = send(request).await;
     refused.problem(429, "rate-limited");
@@ -140,7 +140,7 @@ async fn a_stream_ends_with_its_token_and_the_call_goes_on() {
     let tenant = Tenant::new();
     // Within the leeway a token that has ended still opens the stream, and the stream knows no leeway.
     let ended = app.client_with(tenant, &Token::of(tenant, "admin").expires_in(-10));
-    let frames = ended.follow("k", &task()).await.to_end().await;
+    let frames = ended.follow("k", &task()).await.until_end().await;
     assert_eq!(names(&frames), ["unauthorized"]);
     let admin = app.client(tenant, "admin");
     wait_until("the call has its outcome", async || {

@@ -21,7 +21,7 @@ async fn without_a_projector_events_come_without_positions() {
     let stack = Stack::new().await;
     let (api, _worker) = tokio::join!(Child::start(&stack, Role::CommandApi, &[]), Child::start(&stack, Role::Worker, &[]));
     let client = admin(&stack, &api);
-    let frames = client.follow("k", &task()).await.to_end().await;
+    let frames = client.follow("k", &task()).await.until_end().await;
     assert_eq!(names(&frames), ["tool_call_requested", "tool_call_succeeded"]);
     assert!(frames.iter().all(|frame| frame.id.is_none() && frame.json().get("position").is_none()), "{frames:?}");
 }
@@ -35,7 +35,7 @@ async fn a_cancelled_call_ends_its_stream() {
     assert_eq!(stream.event().await.unwrap().name(), "tool_call_requested");
     let path = format!("{}/cancel", stream.header("location"));
     assert_eq!(client.post(&path).await.status, 202);
-    let rest = stream.to_end().await;
+    let rest = stream.until_end().await;
     assert_eq!(names(&rest), ["tool_call_cancelled"]);
 }
 
@@ -53,7 +53,7 @@ async fn a_call_whose_worker_dies_is_followed_to_what_the_next_one_makes_of_it()
     assert_eq!(stream.event().await.unwrap().name(), "tool_call_requested");
     assert!(!worker.ended().await.success());
     let _healthy = Child::start(&stack, Role::Worker, &[SHORT_WAIT]).await;
-    let rest = stream.to_end().await;
+    let rest = stream.until_end().await;
     assert_eq!(rest.last().unwrap().name(), "tool_call_succeeded");
     let sequences: Vec<_> = rest.iter().map(|frame| frame.json()["aggregatesequence"].clone()).collect();
     let expected: Vec<_> = (2..2 + rest.len()).map(|sequence| json!(sequence.to_string())).collect();
@@ -71,7 +71,7 @@ async fn a_stream_outlives_nats() {
     nats.kill().await;
     nats.restart().await.unwrap();
     let _worker = Child::start(&stack, Role::Worker, &[]).await;
-    assert_eq!(names(&stream.to_end().await), ["tool_call_succeeded"]);
+    assert_eq!(names(&stream.until_end().await), ["tool_call_succeeded"]);
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn a_process_that_ends_ends_its_streams() {
     let mut stream = client.follow("k", &task()).await;
     assert_eq!(stream.event().await.unwrap().name(), "tool_call_requested");
     api.terminate().await;
-    assert_eq!(names(&stream.to_end().await), [""; 0]);
+    assert_eq!(names(&stream.until_end().await), [""; 0]);
     assert!(api.ended().await.success());
 }
 

@@ -30,7 +30,7 @@ async fn history_comes_again_as_it_was_and_nothing_is_done() {
     let rows = client.audit().await;
     let (events, tasks) = (app.stack.events_in_log().await, app.stack.count("select count(*) from task").await);
     let once = client.events("?after=0", None).await.events(rows.len()).await;
-    let replayed = but_end(client.stream("/v1/audit/replay?speed=max", None).await.to_end().await);
+    let replayed = but_end(client.stream("/v1/audit/replay?speed=max", None).await.until_end().await);
     assert_eq!(replayed, once);
     assert_eq!(calls.len(), 8);
     assert_eq!(app.stack.events_in_log().await, events, "a replay has recorded something");
@@ -42,7 +42,8 @@ async fn a_part_is_replayed_by_position_time_and_filter() {
     let app = TestApp::start().await;
     let client = app.admin();
     app.stack.insert_events_apart(client.tenant, 9, 60).await;
-    let of = async |query: &str| but_end(client.stream(&format!("/v1/audit/replay?speed=max{query}"), None).await.to_end().await);
+    let of =
+        async |query: &str| but_end(client.stream(&format!("/v1/audit/replay?speed=max{query}"), None).await.until_end().await);
     for (query, expected) in [
         ("", (1..=9).collect::<Vec<_>>()),
         ("&from=3&to=5", vec![3, 4, 5]),
@@ -73,7 +74,7 @@ async fn it_takes_the_time_that_it_took_at_the_speed_asked_for() {
     app.stack.insert_events_apart(client.tenant, 5, 60).await;
     let took = async |speed: &str| {
         let began = Instant::now();
-        let frames = but_end(client.stream(&format!("/v1/audit/replay?speed={speed}"), None).await.to_end().await);
+        let frames = but_end(client.stream(&format!("/v1/audit/replay?speed={speed}"), None).await.until_end().await);
         assert_eq!(frames.len(), 5);
         began.elapsed()
     };
@@ -100,9 +101,9 @@ async fn a_replay_that_was_cut_off_is_resumed() {
         last = frames.last().unwrap().id.clone();
         seen.extend(positions(&frames));
     }
-    seen.extend(positions(&but_end(client.stream("/v1/audit/replay?speed=max&to=420", last.as_deref()).await.to_end().await)));
+    seen.extend(positions(&but_end(client.stream("/v1/audit/replay?speed=max&to=420", last.as_deref()).await.until_end().await)));
     assert_eq!(seen, (1..=420).collect::<Vec<_>>());
-    let beyond = client.stream("/v1/audit/replay?speed=max", Some("451")).await.to_end().await;
+    let beyond = client.stream("/v1/audit/replay?speed=max", Some("451")).await.until_end().await;
     assert_eq!(beyond.iter().map(Frame::name).collect::<Vec<_>>(), ["reset", "end"]);
     assert_eq!(beyond[0].json(), json!({"position": "450"}));
 }
@@ -135,6 +136,6 @@ async fn a_replay_ends_with_its_token() {
     let tenant = Tenant::new();
     app.stack.insert_events_apart(tenant, 2, 3_600).await;
     let ending = app.client_with(tenant, &Token::of(tenant, "auditor").expires_in(3));
-    let frames = ending.stream("/v1/audit/replay", None).await.to_end().await;
+    let frames = ending.stream("/v1/audit/replay", None).await.until_end().await;
     assert_eq!(frames.iter().map(Frame::name).collect::<Vec<_>>(), ["odd", "unauthorized"]);
 }
