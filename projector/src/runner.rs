@@ -8,8 +8,8 @@ use futures::{StreamExt, future::join_all, stream::SelectAll};
 use prometheus_client::registry::Registry;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
-use toolgate_events::{Partition, TenantId};
-use toolgate_store::{ConsumeError, LoadError, LogError, LogReader, Projected, Received, crash};
+use toolgate_events::{Envelope, Partition, TenantId};
+use toolgate_store::{ConsumeError, KeyError, LoadError, LogError, LogReader, Projected, Received, crash};
 
 use crate::{
     Environment, Options,
@@ -55,6 +55,8 @@ enum Broken {
     Load(#[from] LoadError),
     #[error("the log: {0}")]
     Log(#[from] LogError),
+    #[error("content cannot be opened: {0}")]
+    Keys(#[from] KeyError),
     #[error("the connection to the log was renewed")]
     Reconnected,
 }
@@ -191,9 +193,10 @@ impl Projector {
     async fn project(&self, run: &mut Run, messages: &[Received]) -> Result<(), Broken> {
         let mut moves: BTreeMap<Partition, (Checkpoint, Checkpoint)> = BTreeMap::new();
         self.load_heads(&mut run.heads, messages).await?;
+        let opened = self.open(messages).await?;
         let mut events = Vec::with_capacity(messages.len());
         let mut halted: Vec<(Partition, Mismatch)> = Vec::new();
-        for message in messages.iter() {
+        for (message, opened) in messages.iter().zip(&opened) {
             if halted.iter().any(|(partition, _)| *partition == message.partition) {
                 continue;
             }
@@ -209,7 +212,7 @@ impl Projector {
                 halted.push((message.partition, mismatch));
                 continue;
             }
-            let event = batch::number(message, self.environment.log.partitions(), &mut run.heads);
+            let event = batch::number(message, as_ref(opened), self.environment.log.partitions(), &mut run.heads);
             let readable = event.as_ref().filter(|event| event.event.is_ok());
             *upto = Checkpoint { stream_sequence: expected, event_id: readable.map(|event| event.row.event_id) };
             match event {
@@ -221,7 +224,10 @@ impl Projector {
         }
         moves.retain(|_, (since, upto)| since.stream_sequence < upto.stream_sequence);
         let began = Instant::now();
-        let parked = self.commit(&events, &moves).await?;
+        let parked = self.commit(&events, &moves).await.map_err(|error| match error {
+            projections::Error::Database(error) => Broken::Database(error),
+            projections::Error::Keys(error) => Broken::Keys(error),
+        })?;
         run.last_commit = began.elapsed();
         crash::point("projector.committed");
         self.metrics.projected.inc_by(events.len() as u64);
@@ -237,17 +243,39 @@ impl Projector {
         Ok(())
     }
 
+    /// The events that are sealed, as they were said. One whose bytes were changed is parked; where a key is missing, nothing goes
+    /// on, because what is left out now would be missing for ever.
+    async fn open(&self, messages: &[Received]) -> Result<Vec<Option<Result<Envelope, String>>>, KeyError> {
+        let mut opened = Vec::with_capacity(messages.len());
+        for message in messages {
+            let sealed = Envelope::decode(&message.payload).ok().filter(|envelope| !envelope.sealed_members().is_empty());
+            opened.push(match sealed {
+                None => None,
+                Some(envelope) => match self.environment.log.keys().open(envelope).await {
+                    Ok(envelope) => Some(Ok(envelope)),
+                    Err(KeyError::Broken(reason)) => Some(Err(reason)),
+                    Err(error) => return Err(error),
+                },
+            });
+        }
+        Ok(opened)
+    }
+
     /// Rows, chain and checkpoint, all or nothing. The log is the truth and the checkpoint is among what is written, so the commit
     /// need not wait for the disk: what a power cut takes is projected again, to the same rows.
     async fn commit(
         &self,
         events: &[Numbered],
         moves: &BTreeMap<Partition, (Checkpoint, Checkpoint)>,
-    ) -> Result<u64, sqlx::Error> {
+    ) -> Result<u64, projections::Error> {
         let begin = "begin; set local synchronous_commit = off";
         let mut transaction = self.environment.database.begin_with(begin).await?;
         checkpoint::advance(&mut transaction, moves).await?;
-        let parked = if events.is_empty() { 0 } else { projections::project(&mut transaction, events).await? };
+        let parked = if events.is_empty() {
+            0
+        } else {
+            projections::project(&mut transaction, events, self.environment.log.keys()).await?
+        };
         crash::point("projector.written");
         transaction.commit().await?;
         Ok(parked)
@@ -303,6 +331,10 @@ impl Projector {
             self.environment.log.announce_projected(projected).await;
         }
     }
+}
+
+fn as_ref(opened: &Option<Result<Envelope, String>>) -> Option<Result<&Envelope, String>> {
+    opened.as_ref().map(|opened| opened.as_ref().map_err(Clone::clone))
 }
 
 impl fmt::Debug for Projector {

@@ -76,7 +76,7 @@ impl State {
         Ok(Self {
             guard,
             cursors: Arc::new(CursorKey::derive(&options.cursor_secret)),
-            feeds: Feeds::new(pool.clone(), segments.clone(), announcements.clone(), modes, options.clock),
+            feeds: Feeds::new(pool.clone(), segments.clone(), log.keys().clone(), announcements.clone(), modes, options.clock),
             announcements,
             streams: options.streams.clone(),
             health,

@@ -15,25 +15,38 @@ use std::collections::HashMap;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sqlx::PgConnection;
-use toolgate_events::{CallId, Event, TenantId, ToolCallEvent, ToolCallSucceeded};
+use toolgate_events::{
+    CallId, Event, TenantId, ToolCallEvent, ToolCallSucceeded,
+    sealing::{Member, Opened},
+};
+use toolgate_store::{KeyError, Keyring};
 
 use crate::batch::Numbered;
+
+/// Why a batch was not written. The transaction must then be given up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+}
 
 /// Writes everything that follows from `events`.
 ///
 /// # Errors
-/// Whatever the database says; the transaction must then be given up.
-pub async fn project(transaction: &mut PgConnection, events: &[Numbered]) -> Result<u64, sqlx::Error> {
+/// [`Error`]
+pub async fn project(transaction: &mut PgConnection, events: &[Numbered], keys: &Keyring) -> Result<u64, Error> {
     audit_event::project(transaction, events).await?;
     let mut parked = parked_event::Reasons::of(events);
     tool_calls(transaction, events, &mut parked).await?;
-    let outcomes = outcomes(transaction, events).await?;
+    let outcomes = outcomes(transaction, events, keys, &mut parked).await?;
     task::project(transaction, &outcomes, &mut parked).await?;
     document::project(transaction, &outcomes, &mut parked).await?;
     knowledge_document::project(transaction, &outcomes, &mut parked).await?;
     vector_item::project(transaction, &outcomes, &mut parked).await?;
     template_version::project(transaction, &outcomes, &mut parked).await?;
-    parked.project(transaction).await
+    Ok(parked.project(transaction).await?)
 }
 
 /// A successful outcome together with what was asked: what the tools' read models are made from.
@@ -110,12 +123,19 @@ fn is_the_rows_fault(code: Option<&str>) -> bool {
     code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
 }
 
-/// The outcomes that feed a read model, each with the arguments of its call: from the batch, or from the call's row.
-async fn outcomes<'a>(transaction: &mut PgConnection, events: &'a [Numbered]) -> Result<Vec<Outcome<'a>>, sqlx::Error> {
+/// The outcomes that feed a read model, each with the arguments of its call as they were said. What has been erased feeds none.
+async fn outcomes<'a>(
+    transaction: &mut PgConnection,
+    events: &'a [Numbered],
+    keys: &Keyring,
+    parked: &mut parked_event::Reasons,
+) -> Result<Vec<Outcome<'a>>, Error> {
     let feeding: Vec<_> = events
         .iter()
         .filter_map(|at| match &at.event {
-            Ok(Event::ToolCall(ToolCallEvent::ToolCallSucceeded(succeeded))) if feeds_a_read_model(&succeeded.tool) => {
+            Ok(Event::ToolCall(ToolCallEvent::ToolCallSucceeded(succeeded)))
+                if feeds_a_read_model(&succeeded.tool) && !succeeded.erased =>
+            {
                 Some((at, succeeded))
             }
             _ => None,
@@ -136,13 +156,17 @@ async fn outcomes<'a>(transaction: &mut PgConnection, events: &'a [Numbered]) ->
     .await?;
     let mut arguments: HashMap<_, _> =
         rows.into_iter().map(|(tenant, call, arguments)| ((TenantId(tenant), CallId(call)), arguments)).collect();
-    Ok(feeding
-        .into_iter()
-        .filter_map(|(at, succeeded)| {
-            let arguments = arguments.remove(&(at.tenant_id, at.call_id()))?;
-            Some(Outcome { at, succeeded, arguments })
-        })
-        .collect())
+    let mut outcomes = Vec::with_capacity(feeding.len());
+    for (at, succeeded) in feeding {
+        let Some(sealed) = arguments.remove(&(at.tenant_id, at.call_id())) else { continue };
+        match keys.open_member(at.tenant_id, at.call_id(), Member::Arguments, sealed).await {
+            Ok(Opened::Content(arguments)) => outcomes.push(Outcome { at, succeeded, arguments }),
+            Ok(Opened::Erased) => {}
+            Err(KeyError::Broken(reason)) => parked.add(at, reason),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(outcomes)
 }
 
 fn feeds_a_read_model(tool: &str) -> bool {

@@ -1,6 +1,7 @@
 use std::collections::{HashMap, hash_map::Entry};
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use sqlx::PgConnection;
 use toolgate_events::{Event, Status, ToolCall, ToolCallEvent, ToolCallRequested, canonical};
 
@@ -14,6 +15,10 @@ struct Change<'a> {
     requested: Option<&'a ToolCallRequested>,
     /// The fold of what the batch holds of the call.
     call: ToolCall,
+    /// What is content is kept as it was recorded.
+    arguments: Option<&'a Value>,
+    result: Option<&'a Value>,
+    error: Option<&'a Value>,
     finished_at: Option<DateTime<Utc>>,
     position: u64,
 }
@@ -35,13 +40,30 @@ fn fold(events: &[Numbered]) -> Vec<Change<'_>> {
         let place = match places.entry((at.tenant_id, at.row.aggregate_id)) {
             Entry::Occupied(place) => *place.get(),
             Entry::Vacant(vacant) => {
-                changes.push(Change { first: at, requested: None, call: ToolCall::default(), finished_at: None, position: 0 });
+                changes.push(Change {
+                    first: at,
+                    requested: None,
+                    call: ToolCall::default(),
+                    arguments: None,
+                    result: None,
+                    error: None,
+                    finished_at: None,
+                    position: 0,
+                });
                 *vacant.insert(changes.len() - 1)
             }
         };
         let change = &mut changes[place];
         if let ToolCallEvent::ToolCallRequested(request) = event {
             change.requested = Some(request);
+        }
+        match event {
+            ToolCallEvent::ToolCallRequested(_) => change.arguments = at.row.data.get("arguments"),
+            // Nothing follows an outcome.
+            _ if change.call.status.is_some_and(Status::is_final) => {}
+            ToolCallEvent::ToolCallSucceeded(_) => change.result = at.row.data.get("result"),
+            ToolCallEvent::ToolCallFailed(_) => change.error = at.row.data.get("error"),
+            _ => {}
         }
         change.call.evolve(event.clone());
         change.position = at.row.position;
@@ -63,11 +85,11 @@ fn status(change: &Change<'_>) -> &'static str {
 }
 
 fn result(change: &Change<'_>) -> Option<String> {
-    change.call.result.as_ref().map(canonical::to_string)
+    change.result.map(canonical::to_string)
 }
 
 fn error(change: &Change<'_>) -> Option<String> {
-    change.call.error.as_ref().and_then(|error| serde_json::to_string(error).ok())
+    change.error.map(Value::to_string)
 }
 
 fn attempts(change: &Change<'_>) -> i32 {
@@ -96,7 +118,7 @@ async fn insert(transaction: &mut PgConnection, new: &[&Change<'_>]) -> Result<(
     .bind(column!(requests, |(change, _)| status(change)))
     .bind(column!(requests, |(_, request)| request.session_id.as_deref()))
     .bind(column!(requests, |(_, request)| request.authorization.principal.as_str()))
-    .bind(column!(requests, |(_, request)| serde_json::to_string(&request.arguments).unwrap_or_default()))
+    .bind(column!(requests, |(change, _)| change.arguments.map(Value::to_string).unwrap_or_default()))
     .bind(column!(requests, |(_, request)| serde_json::to_string(&request.options).unwrap_or_default()))
     .bind(column!(requests, |(change, _)| result(change)))
     .bind(column!(requests, |(change, _)| error(change)))

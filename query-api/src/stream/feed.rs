@@ -8,7 +8,7 @@ use std::{
 use tokio::time::{Instant, sleep};
 use toolgate_events::TenantId;
 use toolgate_security::{ReadPool, TenantTx};
-use toolgate_store::{Announcements, Clock};
+use toolgate_store::{Announcements, Clock, Keyring};
 
 use super::{
     client::Resume,
@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     Error,
+    opening::open_row,
     queries::{
         archive::Segments,
         audit::{self, AuditFilter, Stretch},
@@ -37,6 +38,7 @@ type Tails = Arc<Mutex<HashMap<TenantId, Arc<Tail>>>>;
 pub(crate) struct Feeds {
     pool: ReadPool,
     segments: Segments,
+    keys: Keyring,
     announcements: Announcements,
     pub(super) modes: Modes,
     clock: Clock,
@@ -52,8 +54,15 @@ struct Feed {
 }
 
 impl Feeds {
-    pub(crate) fn new(pool: ReadPool, segments: Segments, announcements: Announcements, modes: Modes, clock: Clock) -> Self {
-        Self { pool, segments, announcements, modes, clock, tails: Tails::default() }
+    pub(crate) fn new(
+        pool: ReadPool,
+        segments: Segments,
+        keys: Keyring,
+        announcements: Announcements,
+        modes: Modes,
+        clock: Clock,
+    ) -> Self {
+        Self { pool, segments, keys, announcements, modes, clock, tails: Tails::default() }
     }
 
     /// How often a tenant's events go out.
@@ -156,8 +165,11 @@ impl Feeds {
         limit: usize,
     ) -> Result<(Vec<Rendered>, bool), Error> {
         let mut tx = TenantTx::begin(&self.pool, tenant).await?;
-        let (rows, has_more) = audit::streamed_page(&mut tx, &self.segments, filter, session_id, stretch, limit).await?;
+        let (mut rows, has_more) = audit::streamed_page(&mut tx, &self.segments, filter, session_id, stretch, limit).await?;
         tx.end().await?;
+        for row in &mut rows {
+            open_row(&self.keys, tenant, &mut row.audit).await?;
+        }
         let rendered = rows.into_iter().map(|row| Rendered::new(tenant.0, row)).collect::<Result<_, _>>();
         let rendered = rendered.map_err(|error| sqlx::Error::Decode(error.into()))?;
         Ok((rendered, has_more))

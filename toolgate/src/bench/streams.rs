@@ -43,6 +43,9 @@ const AT_ONCE: usize = 50;
 const BETWEEN_PROBES: Duration = Duration::from_millis(50);
 /// A client that gets nothing for so long has missed something.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Before a client that was refused tries again, and how often it does that in a row.
+const RETRY: Duration = Duration::from_secs(1);
+const MAX_FAILURES: u32 = 60;
 const APPEND_PATIENCE: Duration = Duration::from_secs(30);
 /// Opened once, so that what a process needs only once is not counted as a client's.
 const WARM_UP: usize = 100;
@@ -191,6 +194,8 @@ fn request(lane: Lane, number: usize, load: StreamLoad) -> ToolCallRequested {
             tool_version: 1,
             contract_hash: "bench".to_owned(),
         },
+        data_subject: None,
+        erased: false,
     }
 }
 
@@ -280,14 +285,21 @@ impl Follower {
         let expected = self.seen.len();
         let mut heard = 0;
         let mut failures = 0;
-        while heard < expected && failures < 10 {
+        while heard < expected && failures < MAX_FAILURES {
             let patience = 1 + self.dice.roll(expected / 4 + 1);
             match timeout(PATIENCE, self.entrance.open(&self.path, self.last.as_deref())).await {
                 Ok(Ok(frames)) => match self.listen(frames, patience.min(expected - heard)).await {
                     0 => failures += 1,
-                    news => heard += news,
+                    news => {
+                        heard += news;
+                        failures = 0;
+                    }
                 },
-                Ok(Err(_)) | Err(_) => failures += 1,
+                // Refused for now, as `Retry-After` says.
+                Ok(Err(_)) | Err(_) => {
+                    failures += 1;
+                    tokio::time::sleep(RETRY).await;
+                }
             }
             self.heard.connections.fetch_add(1, Ordering::Relaxed);
         }
