@@ -16,8 +16,8 @@ use axum::middleware;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 use toolgate_events::Catalog;
-use toolgate_security::{Admission, Decision, Guard, Principal, Problem, Refused, SharedSecret, admit_commands};
-use toolgate_store::{Announcements, Clock, Log, LogError, Replies};
+use toolgate_security::{Admission, Decision, EventStreams, Guard, Principal, Problem, Refused, SharedSecret, admit_commands};
+use toolgate_store::{Announcements, Clock, Log, LogError, Projected, Replies};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use description::schemas;
@@ -39,6 +39,7 @@ pub struct State {
     validators: Arc<Validators>,
     metrics: Metrics,
     refusals: Refusals,
+    streams: EventStreams,
     basehub_webhook: Option<SharedSecret>,
 }
 
@@ -59,13 +60,14 @@ impl State {
         log: Log,
         catalog: Catalog,
         clock: Clock,
+        streams: EventStreams,
         registry: &mut Registry,
     ) -> Result<Self, LogError> {
         let Limits { admission, max_open_calls } = limits;
         let replies = Arc::new(Replies::open(&log).await?);
         let open_calls = OpenCalls::new(max_open_calls);
         let announced = open_calls.clone();
-        let hear = move |projected| announced.projected(projected, Instant::now());
+        let hear = move |projected: &Projected| announced.projected(projected, Instant::now());
         let announcements = Announcements::open_for(&log, hear).await?;
         let refusals = Refusals::open(log.clone(), clock, registry);
         let recorder = refusals.clone();
@@ -86,6 +88,7 @@ impl State {
             validators,
             metrics,
             refusals,
+            streams,
             basehub_webhook: None,
         })
     }
@@ -149,6 +152,7 @@ const SHORT_NAME: &str = "/tool-call";
 fn routes() -> OpenApiRouter<State> {
     let mut routes = OpenApiRouter::new()
         .routes(routes!(http::request_tool_call::handler))
+        .routes(routes!(http::agent_stream::handler))
         .routes(routes!(http::cancel_tool_call::handler))
         .route(SHORT_NAME, axum::routing::post(http::request_tool_call::handler));
     let paths = &mut routes.get_openapi_mut().paths.paths;

@@ -80,7 +80,7 @@ impl OpenCalls {
     }
 
     /// Hears an announcement.
-    pub fn projected(&self, projected: Projected, now: Instant) {
+    pub fn projected(&self, projected: &Projected, now: Instant) {
         let Some(open) = projected.open_calls else { return };
         lock(&self.tenant(projected.tenant, now)).projected(open, projected.stream_sequence, self.most, now);
     }
@@ -211,7 +211,7 @@ mod tests {
     const TENANT: TenantId = TenantId(Uuid::nil());
 
     fn projected(open_calls: u64, stream_sequence: u64) -> Projected {
-        Projected { tenant: TENANT, position: 1, stream_sequence, open_calls: Some(open_calls) }
+        Projected { tenant: TENANT, position: 1, stream_sequence, open_calls: Some(open_calls), before: Vec::new() }
     }
 
     #[tokio::test]
@@ -226,28 +226,28 @@ mod tests {
         let room = calls.take(TENANT, now).unwrap();
         assert!(calls.take(TENANT, now).is_none());
         room.appended(8);
-        calls.projected(projected(1, 7), now);
+        calls.projected(&projected(1, 7), now);
         assert!(calls.take(TENANT, now).is_none(), "one projected, one appended behind that, one under way");
-        calls.projected(projected(1, 8), now);
+        calls.projected(&projected(1, 8), now);
         let held = calls.take(TENANT, now).unwrap();
         assert!(calls.take(TENANT, now).is_none());
         drop((rooms, held));
-        calls.projected(projected(3, 9), now);
+        calls.projected(&projected(3, 9), now);
         assert!(calls.take(TENANT, now).is_none());
-        calls.projected(projected(2, 10), now);
+        calls.projected(&projected(2, 10), now);
         assert!(calls.take(TENANT, now).is_some());
     }
 
     #[tokio::test]
     async fn what_is_announced_late_changes_nothing() {
         let (calls, now) = (OpenCalls::new(1), Instant::now());
-        calls.projected(projected(1, 10), now);
-        calls.projected(projected(0, 9), now);
-        calls.projected(projected(0, 10), now);
+        calls.projected(&projected(1, 10), now);
+        calls.projected(&projected(0, 9), now);
+        calls.projected(&projected(0, 10), now);
         assert!(calls.take(TENANT, now).is_none());
-        calls.projected(Projected { open_calls: None, ..projected(0, 11) }, now);
+        calls.projected(&Projected { open_calls: None, ..projected(0, 11) }, now);
         assert!(calls.take(TENANT, now).is_none(), "a projector that does not say");
-        calls.projected(projected(0, 11), now);
+        calls.projected(&projected(0, 11), now);
         calls.take(TENANT, now).unwrap().appended(11);
         assert!(calls.take(TENANT, now).is_some(), "the announcement was faster than the acknowledgement");
     }
@@ -256,21 +256,21 @@ mod tests {
     async fn after_a_silence_one_call_is_let_through() {
         let (calls, began) = (OpenCalls::new(1), Instant::now());
         let at = |seconds| began + Duration::from_secs(seconds);
-        calls.projected(projected(1, 1), began);
+        calls.projected(&projected(1, 1), began);
         assert!(calls.take(TENANT, at(5) - Duration::from_millis(1)).is_none());
         calls.take(TENANT, at(5)).unwrap().appended(2);
         assert!(calls.take(TENANT, at(5)).is_none());
         // It tells that nothing has changed: the next silence is twice as long.
-        calls.projected(projected(2, 2), at(6));
+        calls.projected(&projected(2, 2), at(6));
         assert!(calls.take(TENANT, at(15)).is_none());
         assert!(calls.take(TENANT, at(16)).is_some());
         for (seconds, silence) in [(100, 20), (200, 40), (300, 60), (400, 60)] {
-            calls.projected(projected(2, seconds), at(seconds));
+            calls.projected(&projected(2, seconds), at(seconds));
             assert!(calls.take(TENANT, at(seconds + silence - 1)).is_none(), "{seconds}");
             assert!(calls.take(TENANT, at(seconds + silence)).is_some(), "{seconds}");
         }
-        calls.projected(projected(0, 1_000), at(1_000));
-        calls.projected(projected(1, 1_001), at(1_001));
+        calls.projected(&projected(0, 1_000), at(1_000));
+        calls.projected(&projected(1, 1_001), at(1_001));
         assert!(calls.take(TENANT, at(1_006)).is_some(), "it was heard that there was room: short silences again");
     }
 
@@ -282,9 +282,9 @@ mod tests {
         }
         let settled = began + Duration::from_secs(1) + DOUBT;
         let before = settled - Duration::from_millis(1);
-        calls.projected(projected(0, 1), before);
+        calls.projected(&projected(0, 1), before);
         assert!(calls.take(TENANT, before).is_none(), "it may be about what came before");
-        calls.projected(projected(1, 2), settled);
+        calls.projected(&projected(1, 2), settled);
         let _room = calls.take(TENANT, settled).unwrap();
         assert!(calls.take(TENANT, settled).is_none(), "one is announced, one is under way");
     }
@@ -296,7 +296,7 @@ mod tests {
         let heard = began + FIRST_SILENCE;
         calls.take(TENANT, heard).unwrap().appended(1);
         assert!(calls.take(TENANT, heard).is_none());
-        calls.projected(projected(0, 1), heard);
+        calls.projected(&projected(0, 1), heard);
         assert!(calls.take(TENANT, heard).is_some());
     }
 

@@ -455,11 +455,20 @@ impl Projector {
     }
 
     async fn announce(&self, events: &[Numbered], heads: &HashMap<TenantId, Head>) {
-        // Of several events of a tenant the last stays.
-        let newest: HashMap<_, _> = events.iter().map(|event| (event.tenant_id, &event.row)).collect();
-        for (tenant, row) in newest {
-            let open_calls = heads.get(&tenant).map(|head| head.open_calls);
-            let projected = Projected { tenant, position: row.position, stream_sequence: row.stream_sequence, open_calls };
+        let mut by_tenant: HashMap<_, Vec<_>> = HashMap::new();
+        for event in events {
+            by_tenant.entry(event.tenant_id).or_default().push(&event.row);
+        }
+        for (tenant, rows) in by_tenant {
+            let Some((newest, before)) = rows.split_last() else { continue };
+            let projected = Projected {
+                tenant,
+                position: newest.position,
+                stream_sequence: newest.stream_sequence,
+                open_calls: heads.get(&tenant).map(|head| head.open_calls),
+                // A batch holds a tenant's events without a gap between them.
+                before: before.iter().rev().take(Projected::MOST_BEFORE).map(|row| row.stream_sequence).collect(),
+            };
             self.environment.log.announce_projected(projected).await;
         }
     }

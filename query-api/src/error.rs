@@ -31,6 +31,11 @@ pub enum Error {
     /// 400: a day that no calendar in use has.
     #[error("must be a day of the years 0 to 9999")]
     Day(&'static str),
+    #[error("must be a position or a time (RFC 3339)")]
+    Bound(&'static str),
+    /// 400
+    #[error("must be from 0.01 to 1000, or `max`")]
+    Speed,
     /// 503: the projection has not come that far yet.
     #[error("position {0} is not projected yet")]
     PositionNotReached(u64),
@@ -68,6 +73,8 @@ impl From<Error> for Problem {
             Error::AsOf | Error::AsOfBeyond { .. } => Self::invalid("as_of", error.to_string()),
             Error::Days => Self::invalid("to", error.to_string()),
             Error::Day(parameter) => Self::invalid(*parameter, error.to_string()),
+            Error::Bound(parameter) => Self::invalid(*parameter, error.to_string()),
+            Error::Speed => Self::invalid("speed", error.to_string()),
             Error::PositionNotReached(_) | Error::NotProjected => Self::unavailable(error.to_string()),
             Error::Database(cause) if is_outage(cause) => unavailable(&error),
             // Its row goes as soon as the erasure is projected.

@@ -21,3 +21,4 @@ pub use error::Error;
 pub use health::Health;
 pub use http::{openapi, router, schemas};
 pub use state::{Options, State};
+pub use stream::SafeMode;

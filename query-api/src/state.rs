@@ -1,14 +1,19 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use axum::extract::FromRef;
-use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
+use prometheus_client::registry::Registry;
 use secrecy::SecretString;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 use toolgate_events::Catalog;
-use toolgate_security::{Guard, Places, ReadPool};
-use toolgate_store::{Announcements, Archive, Artifacts, Log};
+use toolgate_security::{EventStreams, Guard, ReadPool};
+use toolgate_store::{Announcements, Archive, Artifacts, Clock, Log, Streaming, StreamingMode};
 
-use crate::{Error, Health, cursor::CursorKey, queries::archive::Segments, stream::Feeds};
+use crate::{
+    Error, Health,
+    cursor::CursorKey,
+    queries::archive::Segments,
+    stream::{Feeds, Modes, SafeMode},
+};
 
 /// What the endpoints share. Clones are cheap and share everything.
 #[derive(Clone)]
@@ -23,9 +28,7 @@ pub struct State {
     pub(crate) announcements: Announcements,
     pub(crate) feeds: Feeds,
     /// Event streams and exports each hold one until they end.
-    pub(crate) streams: Places,
-    pub(crate) sse_clients: Gauge,
-    pub(crate) closed: CancellationToken,
+    pub(crate) streams: EventStreams,
     health: Health,
 }
 
@@ -36,14 +39,16 @@ pub struct Options {
     pub cursor_secret: SecretString,
     /// How long a partition's checkpoint may stand still, while its log is ahead, before the service is not ready.
     pub stalled_after: Duration,
-    /// Connections that the listener takes; event streams and exports may have three quarters of them, one tenant's a quarter.
-    pub max_connections: usize,
+    /// The process's, which all of its APIs share.
+    pub streams: EventStreams,
+    pub safe_mode: SafeMode,
+    pub clock: Clock,
 }
 
 impl Options {
     /// Ten seconds of patience with the projection.
-    pub fn new(cursor_secret: SecretString, max_connections: usize) -> Self {
-        Self { cursor_secret, stalled_after: Duration::from_secs(10), max_connections }
+    pub fn new(cursor_secret: SecretString, streams: EventStreams, safe_mode: SafeMode, clock: Clock) -> Self {
+        Self { cursor_secret, stalled_after: Duration::from_secs(10), streams, safe_mode, clock }
     }
 }
 
@@ -61,19 +66,19 @@ impl State {
         options: &Options,
         registry: &mut Registry,
     ) -> Result<Self, Error> {
-        let sse_clients = Gauge::default();
-        registry.register("sse_clients", "Event streams open", sse_clients.clone());
         let health = Health::watch(log.clone(), pool.clone(), options.stalled_after, registry);
         let announcements = Announcements::open(&log).await?;
+        let (choose, chosen) = watch::channel(StreamingMode::default());
+        // It ends when nobody looks any more.
+        tokio::spawn(Streaming::of(&log).follow(choose));
+        let modes = Modes::register(options.safe_mode, chosen, registry);
         let segments = Segments::new(archive);
         Ok(Self {
             guard,
             cursors: Arc::new(CursorKey::derive(&options.cursor_secret)),
-            feeds: Feeds::new(pool.clone(), segments.clone(), log.keys().clone(), announcements.clone()),
+            feeds: Feeds::new(pool.clone(), segments.clone(), log.keys().clone(), announcements.clone(), modes, options.clock),
             announcements,
-            streams: Places::for_streams(options.max_connections),
-            sse_clients,
-            closed: CancellationToken::new(),
+            streams: options.streams.clone(),
             health,
             pool,
             log,
@@ -90,11 +95,6 @@ impl State {
     pub async fn readiness(&self) -> Result<(), String> {
         self.health.readiness().await?;
         self.guard.verifier.readiness()
-    }
-
-    /// Ends every event stream, open or to come: without this a graceful shutdown would wait for its clients.
-    pub fn close(&self) {
-        self.closed.cancel();
     }
 }
 

@@ -6,6 +6,7 @@ mod admission;
 mod description;
 mod egress;
 mod entrance;
+mod event_stream;
 mod extract;
 mod keys;
 mod limiter;
@@ -36,6 +37,7 @@ pub use egress::{
     Rule as EgressRule, SystemResolver,
 };
 pub use entrance::{Entrance, EntranceLimits, OWN_ROUTES, Readiness};
+pub use event_stream::{CloudEvent, EventSource, EventStreams, Lost, Standing, event_frame};
 pub use extract::{Accepts, Authenticated, JsonBytes, Media, PathId, PathName, Query, StrictJson, json_pointer, media};
 pub use keys::{KeySource, Keys, ReadError};
 pub use limiter::{Counted, Limiter, Now, Quota, QuotaUnavailable};

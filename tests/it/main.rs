@@ -32,6 +32,7 @@ mod resilience;
 mod routes;
 mod secrets;
 mod store;
+mod streams;
 mod tasks;
 mod tenancy;
 mod vector;

@@ -78,6 +78,8 @@ const KEYS: &[&str] = &[
     "audit_checkpoint_bucket",
     "audit_checkpoint_url",
     "audit_checkpoint_secret",
+    "stream_safe_interval_ms",
+    "stream_safe_lag_ms",
     "master_key_file",
 ];
 
@@ -181,6 +183,10 @@ pub struct Settings {
     pub projector_batch: usize,
     /// Events a second that a projector compares with the audit trail beside its work, 0 to 100,000; none with 0. Default 200.
     pub audit_verify_events_per_second: u32,
+    /// Between two bursts of events in safe mode, in milliseconds, 100 to 60,000. Default 1,000.
+    pub stream_safe_interval_ms: u64,
+    /// How late the events of a tenant may come before they are streamed in bursts, in milliseconds, 100 to 3,600,000. Default 10,000.
+    pub stream_safe_lag_ms: u64,
     /// How log lines look. Default `text`.
     pub log_format: LogFormat,
     /// The size at which the event log refuses to grow, in bytes over all partitions; unlimited when absent.
@@ -380,6 +386,8 @@ fn defaults(profile: Profile) -> Result<config::ConfigBuilder<config::builder::D
         .set_default("mcp_refresh_seconds", 60)?
         .set_default("projector_batch", 1_000)?
         .set_default("audit_verify_events_per_second", 200)?
+        .set_default("stream_safe_interval_ms", 1_000)?
+        .set_default("stream_safe_lag_ms", 10_000)?
         .set_default("task_webhook_first_pause_ms", 5_000)?
         .set_default("vector_max_components", 50_000_000)?
         .set_default("audit_checkpoint_seconds", 60)?

@@ -1,6 +1,7 @@
 //! One file per command: load → decide → append.
 
 pub mod cancel_tool_call;
+pub mod follow_tool_call;
 pub mod request_tool_call;
 
 use chrono::{DateTime, Utc};

@@ -31,6 +31,8 @@ pub struct RequestToolCall {
     pub trace_context: TraceContext,
     /// How long the caller waits for the outcome.
     pub wait: Option<Duration>,
+    /// Whether the caller hears of the outcome in another way than by waiting here.
+    pub is_followed: bool,
     /// Whether the same request may have been made before.
     pub may_exist: bool,
     /// Whether the outcome changes what the tenant reads: then an answer that waited is also projected.
@@ -61,6 +63,7 @@ pub async fn handle(state: &State, command: RequestToolCall) -> Result<Accepted,
         trace_context,
         changes_read_models,
         may_exist,
+        is_followed,
         ..
     } = command;
     let subject = CallSubject::new(state.log.partitions(), tenant_id, request.lane.clone(), call_id);
@@ -77,7 +80,10 @@ pub async fn handle(state: &State, command: RequestToolCall) -> Result<Accepted,
     let following = waiting.as_ref().filter(|_| changes_read_models).map(|_| state.announcements.follow(tenant_id));
 
     let mut accepted = match state.open_calls.take(tenant_id, Instant::now()) {
-        Some(room) => append(state, &subject, request, &plain_fingerprint, trace_context, waiting.is_some(), room).await?,
+        Some(room) => {
+            let waits = waiting.is_some() || is_followed;
+            append(state, &subject, request, &plain_fingerprint, trace_context, waits, room).await?
+        }
         // There is no room for a call, but a call that is there is not refused to whoever asks for it again.
         None if may_exist => existing(state, &subject, request, &plain_fingerprint).await?.ok_or(full(state))?,
         None => return Err(full(state)),

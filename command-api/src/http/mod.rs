@@ -1,5 +1,6 @@
 //! One file per endpoint, and the request headers they share.
 
+pub mod agent_stream;
 pub mod basehub_webhook;
 pub mod cancel_tool_call;
 mod data_subject;

@@ -24,7 +24,7 @@ use crate::{
 };
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+pub const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// A call to one tool.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -32,7 +32,7 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
 #[schemars(rename = "ToolCallRequest")]
 pub struct Body {
     /// The tool's name, as `GET /v1/tools` lists it.
-    tool: String,
+    pub tool: String,
     /// What the tool's input schema asks for.
     arguments: Map<String, Value>,
     /// Groups the calls of one agent session, 1 to 128 characters.
@@ -115,34 +115,78 @@ pub async fn handler(
     headers: HeaderMap,
     StrictJson(body): StrictJson<Body>,
 ) -> Result<Response, Problem> {
-    let began = Instant::now();
-    let contract = contract_for(&state, admitted.principal(), &body.tool)?;
-    let answer = accept(&state, &admitted, context, accepts, &headers, body, contract).await;
-    let outcome = match &answer {
-        Ok(response) if response.status() == StatusCode::OK => "finished",
-        Ok(_) => "accepted",
-        Err(problem) if problem.kind() == ProblemKind::Unavailable => "unavailable",
-        Err(_) => "refused",
-    };
-    state.metrics.command(contract.name, outcome, began.elapsed());
-    answer.map_err(|problem| problem.for_tool(contract.name))
+    let asked = Asked::of(&state, admitted.principal(), &body.tool)?;
+    let wait = prefer::wait(&headers);
+    let request = Request { context, accepts: accepts.map(drop), headers, body };
+    let answer = accept(&state, &admitted, request, asked.contract, wait).await;
+    let outcome = |response: &Response| if response.status() == StatusCode::OK { "finished" } else { "accepted" };
+    asked.answered(&state, answer, outcome)
 }
 
 async fn accept(
     state: &crate::State,
     admitted: &Admitted,
-    context: RequestContext,
-    accepts: Result<Accepts<media::ApplicationJson>, Problem>,
-    headers: &HeaderMap,
-    body: Body,
+    request: Request,
     contract: &'static Contract,
+    wait: Option<Duration>,
 ) -> Result<Response, Problem> {
+    let command = RequestToolCall { wait, ..command_of(state, admitted, request, contract).await? };
+    let call_id = command.call_id;
+    let accepted = command::handle(state, command).await;
+    let accepted = accepted.map_err(|error| refusal(admitted, contract, error))?;
+    respond(call_id, accepted, wait).ok_or_else(Problem::internal)
+}
+
+/// A request for a call, however it is answered.
+pub struct Request {
+    pub context: RequestContext,
+    pub accepts: Result<(), Problem>,
+    pub headers: HeaderMap,
+    pub body: Body,
+}
+
+/// A request for a tool that there is, to be counted by what becomes of it.
+pub struct Asked {
+    pub contract: &'static Contract,
+    began: Instant,
+}
+
+impl Asked {
+    pub fn of(state: &crate::State, principal: &Principal, tool: &str) -> Result<Self, Problem> {
+        let began = Instant::now();
+        Ok(Self { contract: contract_for(state, principal, tool)?, began })
+    }
+
+    pub fn answered(
+        &self,
+        state: &crate::State,
+        answer: Result<Response, Problem>,
+        outcome: impl FnOnce(&Response) -> &'static str,
+    ) -> Result<Response, Problem> {
+        let outcome = match &answer {
+            Ok(response) => outcome(response),
+            Err(problem) if problem.kind() == ProblemKind::Unavailable => "unavailable",
+            Err(_) => "refused",
+        };
+        state.metrics.command(self.contract.name, outcome, self.began.elapsed());
+        answer.map_err(|problem| problem.for_tool(self.contract.name))
+    }
+}
+
+/// Authorises and checks a request; what is left is to carry it out.
+pub async fn command_of(
+    state: &crate::State,
+    admitted: &Admitted,
+    request: Request,
+    contract: &'static Contract,
+) -> Result<RequestToolCall, Problem> {
+    let Request { context, accepts, headers, body } = request;
     let principal = admitted.principal();
     let decision = state.authorize(principal, Some(contract.name), &contract.permission)?;
     accepts?;
     admitted.for_tool(contract.name).await?;
-    let key = idempotency_key::parse(headers)?;
-    let about = data_subject::parse(headers)?;
+    let key = idempotency_key::parse(&headers)?;
+    let about = data_subject::parse(&headers)?;
     let Body { tool, arguments, session_id, options } = body;
     let others = [
         ("/session_id", session_id.as_deref()),
@@ -150,11 +194,10 @@ async fn accept(
         ("Idempotency-Key", key.as_deref()),
         ("Data-Subject", about.as_deref()),
     ];
-    own_token::refuse(headers, &arguments, &others)?;
+    own_token::refuse(&headers, &arguments, &others)?;
     let fingerprinted = json!({"tool": tool, "arguments": arguments, "session_id": session_id, "options": options});
     let plain_fingerprint = canonical::sha256_hex(&fingerprinted);
     let arguments = validate(&state.validators, contract, arguments, session_id.as_deref(), &options, key.is_some())?;
-    let wait = prefer::wait(headers);
     let call_id = match &key {
         Some(key) => CallId::from_key(principal.tenant_id, &principal.subject, contract.name, key),
         None => CallId(state.clock.new_id()),
@@ -193,22 +236,26 @@ async fn accept(
         data_subject: scope.data_subject().map(str::to_owned),
         erased: false,
     });
-    let command = RequestToolCall {
+    Ok(RequestToolCall {
         tenant_id: principal.tenant_id,
         call_id,
         request,
         plain_fingerprint,
         is_erased,
         trace_context: context.trace_context(),
-        wait,
+        wait: None,
+        is_followed: false,
         may_exist: key.is_some(),
         changes_read_models: contract.needs_idempotency_key(),
-    };
-    let accepted = command::handle(state, command).await;
-    if let Err(Error::TooManyOpenCalls(most)) = &accepted {
+    })
+}
+
+/// The answer to a command that was not carried out. A full house is on record like every other limit.
+pub fn refusal(admitted: &Admitted, contract: &'static Contract, error: Error) -> Problem {
+    if let Error::TooManyOpenCalls(most) = &error {
         admitted.too_many_open_calls(contract.name, *most);
     }
-    respond(call_id, accepted?, wait).ok_or_else(Problem::internal)
+    error.into()
 }
 
 /// A tool nobody could call is unknown; which tools exist is told only to those who may call some.

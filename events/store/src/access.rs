@@ -99,6 +99,9 @@ const ACCESS_INFO: Grant = grant("$JS.API.STREAM.INFO.ACCESS", "looks whether re
 const ACCESS_GET: Grant = grant("$JS.API.STREAM.MSG.GET.ACCESS", "reads revocations");
 const MCP_INFO: Grant = grant("$JS.API.STREAM.INFO.MCP", "looks whether definitions of MCP tools have changed");
 const MCP_GET: Grant = grant("$JS.API.STREAM.MSG.GET.MCP", "reads definitions of MCP tools");
+const STREAMING_INFO: Grant =
+    grant("$JS.API.STREAM.INFO.STREAMING", "looks whether operators have chosen how events are streamed");
+const STREAMING_GET: Grant = grant("$JS.API.STREAM.MSG.GET.STREAMING", "reads what they have chosen");
 const KEYS_INFO: Grant = grant("$JS.API.STREAM.INFO.KEYS", "opens the key store");
 const KEYS_GET: Grant = grant("$JS.API.STREAM.MSG.GET.KEYS", "reads wrapped keys");
 const KEYS_PUT: Grant = grant("keys.data.*.*", "makes the first key of a tenant or a data subject");
@@ -142,6 +145,8 @@ const QUERY_API: Permissions = Permissions {
         ACCESS_GET,
         MCP_INFO,
         MCP_GET,
+        STREAMING_INFO,
+        STREAMING_GET,
         KEYS_INFO,
         KEYS_GET,
         BUCKET_INFO,

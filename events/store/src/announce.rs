@@ -37,6 +37,7 @@ impl ReplyTo {
 const CALL_ID: &str = "call-id";
 const STREAM_SEQUENCE: &str = "stream-sequence";
 const OPEN_CALLS: &str = "open-calls";
+const BEFORE: &str = "before";
 
 type Waiting = Arc<Mutex<HashMap<CallId, Queue>>>;
 
@@ -70,7 +71,7 @@ pub struct WaitForReply {
 }
 
 /// A tenant's newest position, as the projector announces it after its commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Projected {
     pub tenant: TenantId,
     pub position: u64,
@@ -78,6 +79,42 @@ pub struct Projected {
     pub stream_sequence: u64,
     /// The tenant's calls that have no outcome at that position; some projectors do not say.
     pub open_calls: Option<u64>,
+    /// Places of the tenant's events right before that one, newest first, at most [`Self::MOST_BEFORE`]. A tenant's positions have no
+    /// gaps, so each has the position one less than the one before it here.
+    pub before: Vec<u64>,
+}
+
+impl Projected {
+    /// So many places that an announcement stays small.
+    pub const MOST_BEFORE: usize = 499;
+
+    /// The places in the partition and the positions that it tells, newest first.
+    pub fn places(&self) -> impl Iterator<Item = (u64, u64)> {
+        let sequences = std::iter::once(self.stream_sequence).chain(self.before.iter().copied());
+        sequences.zip((1..=self.position).rev())
+    }
+}
+
+/// Places as the distances between them, which are short.
+fn distances(stream_sequence: u64, before: &[u64]) -> String {
+    let mut last = stream_sequence;
+    let distances = before.iter().take(Projected::MOST_BEFORE).map(|&place| {
+        let distance = last.saturating_sub(place);
+        last = place;
+        distance.to_string()
+    });
+    distances.collect::<Vec<_>>().join(",")
+}
+
+/// What [`distances`] has written. What cannot be read ends it: the rest is as if it had not been said.
+fn places_before(stream_sequence: u64, distances: &str) -> Vec<u64> {
+    let mut last = stream_sequence;
+    let places = distances.split(',').take(Projected::MOST_BEFORE).map_while(|distance| {
+        let distance: u64 = distance.parse().ok()?;
+        last = last.checked_sub(distance).filter(|place| distance > 0 && *place > 0)?;
+        Some(last)
+    });
+    places.collect()
 }
 
 impl Replies {
@@ -181,6 +218,9 @@ impl Log {
         if let Some(open_calls) = projected.open_calls {
             headers.insert(OPEN_CALLS, open_calls.to_string());
         }
+        if !projected.before.is_empty() {
+            headers.insert(BEFORE, distances(projected.stream_sequence, &projected.before));
+        }
         let subject = format!("projected.{}", projected.tenant);
         if let Err(error) = self.client.publish_with_headers(subject, headers, payload).await {
             tracing::debug!(error = %error, "a position could not be announced; subscribers will look by themselves");
@@ -197,9 +237,11 @@ impl Log {
             let projected = (|| {
                 let tenant = message.subject.strip_prefix("projected.")?.parse().ok()?;
                 let (position, stream_sequence) = std::str::from_utf8(&message.payload).ok()?.split_once(' ')?;
-                let open_calls = message.headers.as_ref().and_then(|headers| headers.get(OPEN_CALLS)?.as_str().parse().ok());
+                let header = |name| message.headers.as_ref().and_then(|headers| headers.get(name)).map(|value| value.as_str());
+                let open_calls = header(OPEN_CALLS).and_then(|open| open.parse().ok());
                 let (position, stream_sequence) = (position.parse().ok()?, stream_sequence.parse().ok()?);
-                Some(Projected { tenant, position, stream_sequence, open_calls })
+                let before = header(BEFORE).map_or_else(Vec::new, |before| places_before(stream_sequence, before));
+                Some(Projected { tenant, position, stream_sequence, open_calls, before })
             })();
             std::future::ready(projected)
         }))
@@ -209,4 +251,54 @@ impl Log {
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // The map stays consistent whatever panicked while holding it.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_come_back_as_they_were_announced() {
+        for before in [&[][..], &[9], &[9, 8, 2, 1]] {
+            assert_eq!(places_before(10, &distances(10, before)), before);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_place_ends_the_list() {
+        for (distances, places) in [
+            ("1,x,1", &[9][..]),
+            ("", &[]),
+            ("0", &[]),
+            ("10", &[]),
+            ("9", &[1]),
+            ("2,-1", &[8]),
+            ("1,99999999999999999999", &[9]),
+        ] {
+            assert_eq!(places_before(10, distances), places, "{distances:?}");
+        }
+    }
+
+    #[test]
+    fn an_announcement_tells_so_many_places_and_not_one_more() {
+        for (told, kept) in [(498, 498), (499, 499), (500, 499)] {
+            let before: Vec<u64> = (1..=told).rev().collect();
+            let text = distances(told + 1, &before);
+            assert_eq!(places_before(told + 1, &text).len(), kept);
+            assert_eq!(places_before(told + 1, &format!("{text},1")).len(), kept);
+        }
+    }
+
+    #[test]
+    fn positions_count_down_from_the_newest_and_end_at_the_first() {
+        let projected = |position| Projected {
+            tenant: TenantId(Uuid::nil()),
+            position,
+            stream_sequence: 10,
+            open_calls: None,
+            before: vec![8, 7],
+        };
+        assert_eq!(projected(5).places().collect::<Vec<_>>(), [(10, 5), (8, 4), (7, 3)]);
+        assert_eq!(projected(2).places().collect::<Vec<_>>(), [(10, 2), (8, 1)], "there is no position 0");
+    }
 }

@@ -27,6 +27,7 @@ mod quota;
 mod restore;
 mod revocations;
 mod set_up;
+mod streaming;
 
 pub use access::{Grant, MAX_PARTITIONS, Permissions, User};
 pub use announce::{AnnouncedOutcome, Projected, Replies, ReplyTo, WaitForReply};
@@ -46,7 +47,8 @@ pub use keys::{Custody, FRESH as KEYS_FRESH, Held, KeyEntry, KeyError, Keyring, 
 pub use load::{LoadError, Recorded, fold};
 pub use log::{Log, LogError, LogOptions, PartitionState};
 pub use park::Parked;
-pub use projections::{Announcements, Following};
+pub use projections::{Announcements, Following, FollowingEvents};
 pub use quota::{CounterError, CounterName, Counters};
 pub use restore::{Lost, LostContent, RestoreError};
 pub use revocations::{Revocation, RevocationError, RevocationLog, TenantEntry};
+pub use streaming::{Streaming, StreamingError, StreamingMode};

@@ -33,18 +33,30 @@ impl Log {
     /// # Errors
     /// [`LoadError`]
     pub async fn load(&self, subject: &CallSubject) -> Result<Vec<Recorded>, LoadError> {
-        let mut recorded = self.load_as_recorded(subject).await?;
+        self.load_after(subject, 0).await
+    }
+
+    /// [`Self::load`] of what is behind one place of the partition.
+    ///
+    /// # Errors
+    /// [`LoadError`]
+    pub async fn load_after(&self, subject: &CallSubject, stream_sequence: u64) -> Result<Vec<Recorded>, LoadError> {
+        let mut recorded = self.recorded_after(subject, stream_sequence).await?;
         for event in &mut recorded {
             event.envelope = self.keys().open(event.envelope.clone()).await?;
         }
         Ok(recorded)
     }
 
-    /// The same without a look at the content.
+    /// The same as [`Self::load`] without a look at the content.
     pub(crate) async fn load_as_recorded(&self, subject: &CallSubject) -> Result<Vec<Recorded>, LoadError> {
+        self.recorded_after(subject, 0).await
+    }
+
+    async fn recorded_after(&self, subject: &CallSubject, stream_sequence: u64) -> Result<Vec<Recorded>, LoadError> {
         let name = subject.to_string();
         let mut recorded = Vec::new();
-        let mut from = 1;
+        let mut from = stream_sequence + 1;
         while let Some(message) = self.next_message(subject.partition, &name, from).await? {
             from = message.sequence + 1;
             let envelope = Envelope::decode(&message.payload)?;

@@ -13,13 +13,14 @@ use crate::{
     KeyError, Keyring, LogError, LogOptions, archive, artifacts, checkpoints, definitions,
     keys::{self, KeyStore},
     log::{PARTITIONS_KEY, SEALED_KEY, SETUP_CONCURRENCY},
-    park, quota, revocations,
+    park, quota, revocations, streaming,
 };
 
 /// The streams beside the partitions. A new one is added here, and to what [`crate::User`]s may do.
 fn other_streams(options: &LogOptions) -> Vec<Config> {
     let stream = |config: Config| Config { num_replicas: options.replicas, ..config };
-    vec![stream(park::config()), stream(revocations::config()), stream(quota::config()), stream(definitions::config())]
+    let configs = [park::config(), revocations::config(), quota::config(), definitions::config(), streaming::config()];
+    configs.map(stream).into()
 }
 
 /// Makes what is missing; what is there stays as it is.

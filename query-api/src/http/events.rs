@@ -1,18 +1,18 @@
 use std::sync::Arc;
 
 use axum::{extract, response::Response};
+use chrono::TimeDelta;
 use http::HeaderMap;
 use serde::Deserialize;
 use toolgate_events::CallId;
-use toolgate_security::{Accepts, Authenticated, Principal, Problem, Query, TenantTx, media};
+use toolgate_security::{Accepts, Authenticated, CloudEvent, Principal, Problem, Query, Standing, media};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::{page::check_text, refusals::Refusals};
 use crate::{
     Error, State,
-    queries::positions,
-    stream::{Client, ClientFilter, CloudEvent, Resume, frames},
+    stream::{Client, ClientFilter},
 };
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -32,7 +32,8 @@ pub(crate) struct Parameters {
 ///
 /// Frames carry `id: <position>`, `event: <event type>` and a CloudEvent as `data`; a first one without data has only the
 /// position that the stream begins after. `event: reset` says that the position asked
-/// for lies beyond the newest, from which the stream goes on; `event: unauthorized` that the token no longer counts or no longer
+/// for lies beyond the newest, from which the stream goes on; `event: mode` whether events come at once or in bursts (safe mode), and
+/// nothing is left out then; `event: unauthorized` that the token no longer counts or no longer
 /// allows it. `/asyncapi.json` describes every event.
 #[utoipa::path(
     get,
@@ -69,17 +70,12 @@ pub(super) async fn open(
     filter: ClientFilter,
     asked: Option<u64>,
 ) -> Result<Response, Problem> {
-    let place = state.streams.take_for(principal.tenant_id)?;
-    let mut tx = TenantTx::begin(&state.pool, principal.tenant_id).await.map_err(Error::from)?;
-    let newest = positions::newest(&mut tx).await?;
-    tx.end().await.map_err(Error::from)?;
-    let (position, resume) = match asked {
-        None => (newest, Resume::After(newest)),
-        Some(asked) if asked > newest => (newest, Resume::Reset(newest)),
-        Some(asked) => (asked, Resume::After(asked)),
-    };
-    let client = Client::after(state, principal.tenant_id, filter, position);
-    Ok(frames(state, principal, place, client, resume))
+    let place = state.streams.place_for(principal.tenant_id)?;
+
+    let resume = state.feeds.resume(principal.tenant_id, asked).await?;
+    let client = Client::new(state, principal.tenant_id, filter, resume);
+    let standing = Standing::new(&state.guard, principal, "event:subscribe", TimeDelta::zero());
+    Ok(state.streams.open(place, standing, client))
 }
 
 pub(super) fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Error> {

@@ -79,6 +79,7 @@ fn routes() -> OpenApiRouter<State> {
         .routes(routes!(events::subscribe_events))
         .routes(routes!(audit::list::list_audit))
         .routes(routes!(audit::export::export_audit))
+        .routes(routes!(audit::replay::replay_audit))
         .routes(routes!(tools::list::list_tools))
         .routes(routes!(tools::get::get_tool))
         .routes(routes!(tasks::list_tasks))

@@ -143,15 +143,19 @@ pub(crate) async fn streamed_page(
     stretch: Stretch,
     limit: usize,
 ) -> Result<(Vec<StreamedRow>, bool), Error> {
-    // Only the first event of a call says its session; the call's own row says it for all of them.
+    // Only the first event of a call says its session; the call's own row says it for all of them. Neither is asked for by a join:
+    // the plan of a prepared statement is made when the tables may still be small or unknown, and a join that was good then reads
+    // all of a tenant's calls for every event later.
     let mut query = QueryBuilder::new(format!(
-        "select {COLUMNS}, a.traceparent, c.session_id
-         from audit_event a left join tool_call c on c.tenant_id = a.tenant_id and c.call_id = a.aggregate_id
-         where",
+        "select {COLUMNS}, a.traceparent,
+             (select c.session_id from tool_call c where c.tenant_id = a.tenant_id and c.call_id = a.aggregate_id) as session_id
+         from audit_event a where",
     ));
     push_filter(&mut query, filter, stretch);
     if let Some(session_id) = session_id {
-        query.push(" and c.session_id = ").push_bind(session_id.to_owned());
+        // `is true` keeps it from becoming a join: the session's calls are read once and looked up.
+        query.push(" and (a.aggregate_id in (select c.call_id from tool_call c where c.session_id = ");
+        query.push_bind(session_id.to_owned()).push(")) is true");
     }
     push_limit(&mut query, limit + 1);
     let streamed_row = |row: &PgRow| {

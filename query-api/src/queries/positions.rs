@@ -5,6 +5,9 @@ use toolgate_store::PartitionState;
 use super::bigint;
 use crate::Error;
 
+/// The first position that can be read: all history is kept within reach.
+pub(crate) const OLDEST: u64 = 1;
+
 /// The tenant's newest projected position, 0 before its first.
 pub(crate) async fn newest(tx: &mut TenantTx) -> Result<u64, Error> {
     let newest: Option<i64> =

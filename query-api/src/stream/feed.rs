@@ -5,12 +5,17 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::broadcast;
+use tokio::time::{Instant, sleep};
 use toolgate_events::TenantId;
 use toolgate_security::{ReadPool, TenantTx};
-use toolgate_store::{Announcements, Keyring};
+use toolgate_store::{Announcements, Clock, Keyring};
 
-use super::cloud_event::Rendered;
+use super::{
+    client::Resume,
+    mode::{FeedMode, Mode, Modes},
+    rendered::Rendered,
+    tail::Tail,
+};
 use crate::{
     Error,
     opening::open_row,
@@ -23,12 +28,10 @@ use crate::{
 
 /// Rows read at once at the most, whether for everybody or for one client's history.
 pub(super) const PAGE: usize = 200;
-/// Events a client may be behind the feed before it falls back on the database, or is dropped.
-const QUEUE: usize = 512;
 /// Announcements may be lost: a feed also looks by itself this often.
 const SAFETY_INTERVAL: Duration = Duration::from_secs(1);
 
-type Senders = Arc<Mutex<HashMap<TenantId, broadcast::Sender<Arc<Rendered>>>>>;
+type Tails = Arc<Mutex<HashMap<TenantId, Arc<Tail>>>>;
 
 /// One reading of each tenant that somebody listens to, however many listen.
 #[derive(Clone)]
@@ -37,67 +40,119 @@ pub(crate) struct Feeds {
     segments: Segments,
     keys: Keyring,
     announcements: Announcements,
-    senders: Senders,
+    pub(super) modes: Modes,
+    clock: Clock,
+    tails: Tails,
+}
+
+/// What one feed goes on with.
+struct Feed {
+    tenant: TenantId,
+    tail: Arc<Tail>,
+    position: u64,
+    mode: FeedMode,
 }
 
 impl Feeds {
-    pub(crate) fn new(pool: ReadPool, segments: Segments, keys: Keyring, announcements: Announcements) -> Self {
-        Self { pool, segments, keys, announcements, senders: Senders::default() }
+    pub(crate) fn new(
+        pool: ReadPool,
+        segments: Segments,
+        keys: Keyring,
+        announcements: Announcements,
+        modes: Modes,
+        clock: Clock,
+    ) -> Self {
+        Self { pool, segments, keys, announcements, modes, clock, tails: Tails::default() }
     }
 
-    /// The tenant's events from now on: everything that is not in the database when this returns will come.
+    /// How often a tenant's events go out.
+    pub(super) fn mode_of(&self, tenant: TenantId) -> Mode {
+        self.tails().get(&tenant).map_or_else(|| self.modes.of_nobody(), |tail| tail.mode())
+    }
+
+    /// Where a stream begins, after the position that was asked for, if any.
     ///
     /// # Errors
     /// [`Error::Database`]
-    pub(super) async fn subscribe(&self, tenant: TenantId) -> Result<broadcast::Receiver<Arc<Rendered>>, Error> {
-        if let Some(sender) = self.senders().get(&tenant) {
-            return Ok(sender.subscribe());
+    pub(crate) async fn resume(&self, tenant: TenantId, asked: Option<u64>) -> Result<Resume, Error> {
+        // What the feed has told, it can go on from. Whether anything lies beyond that, only the database knows.
+        let told = self.tails().get(&tenant).map(|tail| tail.position());
+        if let (Some(asked), Some(told)) = (asked, told)
+            && asked <= told
+        {
+            return Ok(Resume::of(Some(asked), positions::OLDEST, told));
+        }
+        Ok(Resume::of(asked, positions::OLDEST, newest(&self.pool, tenant).await?))
+    }
+
+    /// The tenant's events from now on: everything that is not in the database when this returns will come, as long as `listener`
+    /// is there, which is to be called once.
+    ///
+    /// # Errors
+    /// [`Error::Database`]
+    pub(super) async fn subscribe<L>(&self, tenant: TenantId, listener: impl Fn(&Arc<Tail>) -> L) -> Result<L, Error> {
+        if let Some(tail) = self.tails().get(&tenant) {
+            return Ok(listener(tail));
         }
         // Read before the feed begins: whoever reads the database afterwards reads at least this far.
         let begin = newest(&self.pool, tenant).await?;
-        let mut senders = self.senders();
-        if let Some(sender) = senders.get(&tenant) {
-            return Ok(sender.subscribe());
+        let mut tails = self.tails();
+        if let Some(tail) = tails.get(&tenant) {
+            return Ok(listener(tail));
         }
-        let (sender, receiver) = broadcast::channel(QUEUE);
-        senders.insert(tenant, sender.clone());
-        tokio::spawn(self.clone().run(tenant, sender, begin));
-        Ok(receiver)
+        let mut mode = FeedMode::new(self.modes.clone());
+        let tail = Arc::new(Tail::after(begin, mode.observe(Duration::ZERO, Instant::now())));
+        let listening = listener(&tail);
+        tails.insert(tenant, Arc::clone(&tail));
+        tokio::spawn(self.clone().run(Feed { tenant, tail, position: begin, mode }));
+        Ok(listening)
     }
 
     /// Feeds a tenant's listeners until the last has left.
-    async fn run(self, tenant: TenantId, sender: broadcast::Sender<Arc<Rendered>>, mut position: u64) {
-        let mut following = self.announcements.follow(tenant);
-        while !self.ends(tenant, &sender) {
-            match self.read(tenant, position).await {
-                Ok((events, has_more)) => {
-                    for event in events {
-                        position = event.position;
-                        // No receiver left: the next round ends the feed.
-                        let _gone = sender.send(Arc::new(event));
-                    }
-                    if has_more {
-                        continue;
-                    }
-                }
+    async fn run(self, mut feed: Feed) {
+        let mut following = self.announcements.follow(feed.tenant);
+        while !self.ends(&feed) {
+            match self.read(&mut feed).await {
+                Ok(has_more) if has_more => continue,
+                Ok(_) => {}
                 Err(error) => tracing::warn!(error = %error, "cannot read new events; trying again"),
             }
-            following.changed(SAFETY_INTERVAL).await;
+            feed.tail.forget(Instant::now());
+            match feed.tail.mode() {
+                Mode::Normal => tokio::select! {
+                    () = following.changed(SAFETY_INTERVAL) => {}
+                    () = feed.mode.rechosen() => {}
+                },
+                // Whatever is announced meanwhile goes out with the next burst.
+                Mode::Safe(_) => tokio::select! {
+                    () = sleep(self.modes.safe.interval) => {}
+                    () = feed.mode.rechosen() => {}
+                },
+            }
         }
+    }
+
+    /// Reads the next page, and says whether there is more.
+    async fn read(&self, feed: &mut Feed) -> Result<bool, Error> {
+        let stretch = Stretch::after(feed.position);
+        let (events, has_more) = self.read_history(feed.tenant, &AuditFilter::default(), None, stretch, PAGE).await?;
+        // That an event comes late tells that the projection is late; that none comes tells nothing of the kind.
+        let late = |newest: &Rendered| (self.clock.now() - newest.occurred_at).to_std().unwrap_or_default();
+        let age = events.last().map_or(Duration::ZERO, late);
+        feed.tail.set_mode(feed.mode.observe(age, Instant::now()));
+        feed.position = events.last().map_or(feed.position, |newest| newest.position);
+        feed.tail.extend(events, Instant::now());
+        Ok(has_more)
     }
 
     /// Under the lock, so that nobody subscribes to a feed that has just ended.
-    fn ends(&self, tenant: TenantId, sender: &broadcast::Sender<Arc<Rendered>>) -> bool {
-        let mut senders = self.senders();
-        let is_deserted = sender.receiver_count() == 0;
+    fn ends(&self, feed: &Feed) -> bool {
+        let mut tails = self.tails();
+        let is_deserted = feed.tail.listeners() == 0;
         if is_deserted {
-            senders.remove(&tenant);
+            tails.remove(&feed.tenant);
         }
         is_deserted
-    }
-
-    async fn read(&self, tenant: TenantId, after: u64) -> Result<(Vec<Rendered>, bool), Error> {
-        self.read_history(tenant, &AuditFilter::default(), None, Stretch::after(after), PAGE).await
     }
 
     /// One page of events with their content, and whether more follow.
@@ -120,14 +175,14 @@ impl Feeds {
         Ok((rendered, has_more))
     }
 
-    fn senders(&self) -> std::sync::MutexGuard<'_, HashMap<TenantId, broadcast::Sender<Arc<Rendered>>>> {
+    fn tails(&self) -> std::sync::MutexGuard<'_, HashMap<TenantId, Arc<Tail>>> {
         // The map stays consistent whatever panicked while holding it.
-        self.senders.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tails.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The tenant's newest position.
-pub(super) async fn newest(pool: &ReadPool, tenant: TenantId) -> Result<u64, Error> {
+async fn newest(pool: &ReadPool, tenant: TenantId) -> Result<u64, Error> {
     let mut tx = TenantTx::begin(pool, tenant).await?;
     let newest = positions::newest(&mut tx).await?;
     tx.end().await?;

@@ -1,14 +1,14 @@
 //! The live side: audit rows as CloudEvents, fanned out to subscribers.
 
 mod client;
-mod cloud_event;
 mod feed;
-mod frames;
-mod place;
-mod standing;
+mod mode;
+mod rendered;
+mod replay;
+mod tail;
 
 pub(crate) use client::{Client, ClientFilter};
-pub(crate) use cloud_event::CloudEvent;
 pub(crate) use feed::Feeds;
-pub(crate) use frames::{Resume, frames};
-pub(crate) use standing::{Lost, Standing};
+pub(crate) use mode::Modes;
+pub use mode::SafeMode;
+pub(crate) use replay::{Part, Replay, Speed};

@@ -15,8 +15,10 @@ export type UnknownEvent = { type: "unknown"; event: CloudEvent };
 export type Reset = { type: "reset"; position: string };
 /** The token no longer counts, and there is no other: nothing follows. */
 export type Unauthorized = { type: "unauthorized"; detail: string };
+/** How often events go out from now on: at once, or in bursts, of which none is left out. It may be ignored. */
+export type Mode = { type: "mode"; mode: string };
 /** Whatever a stream may bring; `type` tells which. */
-export type ToolgateEvent = { [Type in EventType]: EventOf<Type> }[EventType] | UnknownEvent | Reset | Unauthorized;
+export type ToolgateEvent = { [Type in EventType]: EventOf<Type> }[EventType] | UnknownEvent | Reset | Mode | Unauthorized;
 
 export interface EventOptions {
   /** The position to begin after; without it, the stream begins now. `"0"` is the beginning. */
@@ -81,6 +83,7 @@ async function* frames(opened: Opened, parser: SseParser, signal: AbortSignal | 
 
 function event(frame: Frame): ToolgateEvent {
   if (frame.type === "reset") return { type: "reset", position: member(frame, "position") };
+  if (frame.type === "mode") return { type: "mode", mode: member(frame, "mode") };
   const event = CloudEvent.parse(JSON.parse(frame.data));
   if (!Object.hasOwn(eventTypes, event.type)) return { type: "unknown", event };
   const known = eventTypes[event.type as EventType];

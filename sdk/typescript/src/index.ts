@@ -2,7 +2,7 @@ export type { Artifact } from "./artifact.js";
 export * from "./client.js";
 export type { TokenProvider } from "./credentials.js";
 export * from "./errors.js";
-export type { EventOf, EventOptions, EventType, Reset, ToolgateEvent, Unauthorized, UnknownEvent } from "./events.js";
+export type { EventOf, EventOptions, EventType, Mode, Reset, ToolgateEvent, Unauthorized, UnknownEvent } from "./events.js";
 export * from "./generated/api.js";
 export { CloudEvent, eventTypes } from "./generated/events.js";
 export * from "./generated/tools.js";

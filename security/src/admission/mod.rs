@@ -151,6 +151,11 @@ impl Admitted {
         &self.0.principal
     }
 
+    /// The same, for an answer that outlives the request.
+    pub fn shared_principal(&self) -> Arc<Principal> {
+        Arc::clone(&self.0.principal)
+    }
+
     /// Counts the command against the limit of its tool, if it has one. Only once the principal is known to be allowed to call it.
     ///
     /// # Errors

@@ -118,16 +118,22 @@ impl Client {
         samples.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
-    /// Opens an event stream by its path.
-    pub async fn stream(&self, path: &str) -> Sse {
-        let response = self.request(Method::GET, path).send().await.unwrap();
+    /// Requests a call under a key and follows it.
+    pub async fn follow(&self, key: &str, body: &Value) -> Sse {
+        let request = self.request(Method::POST, "/v1/agent-stream").header("idempotency-key", key).json(body);
+        let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200, "{response:?}");
         Sse::new(response)
     }
 
     /// Opens the event stream.
     pub async fn events(&self, query: &str, last_event_id: Option<&str>) -> Sse {
-        let mut request = self.request(Method::GET, &format!("/v1/events{query}"));
+        self.stream(&format!("/v1/events{query}"), last_event_id).await
+    }
+
+    /// Opens any stream of events.
+    pub async fn stream(&self, path: &str, last_event_id: Option<&str>) -> Sse {
+        let mut request = self.request(Method::GET, path);
         if let Some(id) = last_event_id {
             request = request.header("last-event-id", id);
         }

@@ -71,6 +71,22 @@ impl Sse {
     }
 }
 
+impl Sse {
+    /// Whether the answer has a header.
+    pub fn has_header(&self, name: &str) -> bool {
+        self.response.headers().contains_key(name)
+    }
+
+    /// Every event until the stream ends by itself.
+    pub async fn until_end(mut self) -> Vec<Frame> {
+        let mut events = Vec::new();
+        while let Some(event) = self.event().await {
+            events.push(event);
+        }
+        events
+    }
+}
+
 impl Frame {
     pub fn position(&self) -> u64 {
         self.id.as_ref().unwrap().parse().unwrap()

@@ -154,6 +154,31 @@ impl Stack {
         connection.close().await.unwrap();
     }
 
+    /// Gives a tenant without history `count` events, so many seconds apart from the beginning of 2026, called `odd` and `even` by
+    /// their positions, as if they had been projected.
+    pub async fn insert_events_apart(&self, tenant: Tenant, count: i32, seconds: i32) {
+        let insert = "insert into audit_event (tenant_id, position, stream_sequence, event_id, event_type, event_version,
+                 aggregate_type, aggregate_id, aggregate_sequence, actor, occurred_at, correlation_id, data, prev_hash, hash)
+             select $1, n, n, gen_random_uuid(), case when n % 2 = 0 then 'even' else 'odd' end, 1, 'tool_call',
+                 gen_random_uuid(), 1, 'somebody', '2026-01-01T00:00:00Z'::timestamptz + make_interval(secs => (n - 1) * $3),
+                 gen_random_uuid(), '{}', '', ''
+             from generate_series(1, $2) n";
+        let mut connection = self.connect(TableOwner::Superuser).await;
+        sqlx::query(insert).bind(tenant.0).bind(count).bind(seconds).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    }
+
+    /// Gives a tenant an event that occurred long ago, at its next position, as if it had been projected just now.
+    pub async fn append_late_event(&self, tenant: Tenant, position: i64) {
+        let insert = "insert into audit_event (tenant_id, position, stream_sequence, event_id, event_type, event_version,
+                 aggregate_type, aggregate_id, aggregate_sequence, actor, occurred_at, correlation_id, data, prev_hash, hash)
+             values ($1, $2, 1000000 + $2, gen_random_uuid(), 'late', 1, 'tool_call', gen_random_uuid(), 1, 'somebody',
+                 '2026-01-01T00:00:00Z', gen_random_uuid(), '{}', '', '')";
+        let mut connection = self.connect(TableOwner::Superuser).await;
+        sqlx::query(insert).bind(tenant.0).bind(position).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    }
+
     /// Checks that there is no event, no row, and no projector that has moved.
     pub async fn assert_untouched(&self) {
         assert_eq!(self.events_in_log().await, 0, "an event was appended");

@@ -61,6 +61,7 @@ const fn request(path: &'static str) -> Route {
 pub const ROUTES: &[Route] = &[
     request("/v1/tool-calls"),
     request("/tool-call"),
+    Route { allowed: 200, stranger: 200, ..request("/v1/agent-stream") },
     // The owner's call has its outcome.
     Route {
         verb: "POST",
@@ -91,6 +92,7 @@ pub const ROUTES: &[Route] = &[
     get("/v1/sessions/{session_id}/events", "event:subscribe", ALL, Sight::Events),
     get("/v1/usage", "tool_call:read", ALL, Sight::Sums),
     get("/v1/audit", "audit:read", AUDITORS, Sight::List),
+    get("/v1/audit/replay", "audit:replay", AUDITORS, Sight::Events),
     get("/v1/audit/export", "audit:export", AUDITORS, Sight::Lines),
     get("/v1/tools", "tool:list", CALLERS, Sight::Nobodys),
     // The contract of a tool that the caller may not invoke is 404.

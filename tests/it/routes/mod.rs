@@ -1,5 +1,6 @@
 //! One folder a resource, one file a verb.
 
+mod agent_stream;
 mod artifacts;
 mod audit;
 mod documents;

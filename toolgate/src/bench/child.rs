@@ -127,10 +127,20 @@ impl Process {
 
     /// The most memory the process has ever had resident, in bytes; `None` where the system does not tell.
     pub fn peak_bytes(&self) -> Option<u64> {
+        self.status("VmHWM:")
+    }
+
+    /// A line of proc_pid_status(5) that is in kB, in bytes.
+    fn status(&self, name: &str) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()?)).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
         Some(kibibytes * 1024)
+    }
+
+    /// The memory the process has resident at the moment, in bytes; `None` where the system does not tell.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        self.status("VmRSS:")
     }
 
     /// The processor time the process has used, in seconds; `None` where the system does not tell.

@@ -65,6 +65,18 @@ pub const DEFINITIONS: &[Definition] = definitions![
     "fairness.p99_ms", "  p99", "ms", None;
     "fairness.flood_per_second", "  the flood", "calls/s", None;
     "fairness.admitted_per_second", "  what the flood got", "calls/s", None;
+    "streams.idle_kb", "an idle event stream, memory", "KB", Some(Target::Below(40.0));
+    "streams.first_byte_p50_ms", "a further stream, first byte, p50", "ms", None;
+    "streams.first_byte_p95_ms", "  p95", "ms", Some(Target::Below(50.0));
+    "streams.delivered", "followers who come and go: events delivered", "events", None;
+    "streams.gaps", "  missed", "events", Some(Target::Below(1.0));
+    "streams.duplicates", "  delivered twice", "events", Some(Target::Below(1.0));
+    "streams.reconnections", "  reconnections", "", None;
+    "streams.events_per_second", "  events appended and told to everybody", "events/s", None;
+    "streams.delivered_per_second", "  delivered", "events/s", None;
+    "streams.busy_kb", "  memory of each, the most ever", "KB", Some(Target::Below(40.0));
+    "streams.busy_first_byte_p50_ms", "  first byte meanwhile, p50", "ms", None;
+    "streams.busy_first_byte_p95_ms", "  p95", "ms", Some(Target::Below(50.0));
     "memory.command_api_mb", "memory of the command-api, the most ever", "MB", Some(Target::Below(80.0));
     "memory.worker_mb", "  of the worker", "MB", Some(Target::Below(80.0));
     "memory.projector_mb", "  of the projector", "MB", Some(Target::Below(80.0));

@@ -17,6 +17,7 @@ mod report;
 mod road;
 mod run;
 mod stage;
+mod streams;
 mod template;
 mod tenants;
 
@@ -57,8 +58,18 @@ pub struct Options {
     pub tenants: u16,
     /// Whether to measure what one tenant notices of another's flood, and nothing else.
     pub fairness: bool,
+    /// Whether to measure event streams, and nothing else.
+    pub streams: Option<StreamLoad>,
     /// A system that is running already, instead of one of the bench's own.
     pub running: Option<Running>,
+}
+
+/// Clients that follow events.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamLoad {
+    pub clients: usize,
+    /// Events that come in while they follow.
+    pub events: usize,
 }
 
 /// A system that is running already.
@@ -124,6 +135,9 @@ pub async fn measure(options: &Options, progress: &Progress) -> Result<Report, E
     }
     if options.fairness {
         return fairness::measure(options, progress).await;
+    }
+    if let Some(load) = options.streams {
+        return streams::measure(options, load, progress).await;
     }
     let mut stage = Stage::open(options.durable, options.tenants, progress).await?;
     let bar = Bar::new(STEPS * u64::from(options.runs) + 1);

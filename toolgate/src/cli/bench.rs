@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Common, Error, shutdown};
 use crate::{
-    bench::{self, Options, Running},
+    bench::{self, Options, Running, StreamLoad},
     services::Progress,
     settings::Profile,
 };
@@ -44,6 +44,12 @@ pub(super) struct Bench {
     /// Measure what one tenant notices of another's flood, and nothing else
     #[arg(long, conflicts_with = "url")]
     fairness: bool,
+    /// Measure so many event streams, and nothing else
+    #[arg(long, value_name = "N", conflicts_with_all = ["url", "fairness"], value_parser = clap::value_parser!(u16).range(1..=5000))]
+    streams: Option<u16>,
+    /// Events that come in while the streams are followed
+    #[arg(long, value_name = "N", requires = "streams", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    events: u32,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -85,6 +91,8 @@ impl Bench {
             eprintln!("This is a debug build: the figures will mean nothing. Use cargo run --release -- bench.");
         }
         let running = self.url.map(|url| Running { url, tokens: self.token, data_dir: settings.data_dir });
+        let events = usize::try_from(self.events).unwrap_or(usize::MAX);
+        let streams = self.streams.map(|clients| StreamLoad { clients: clients.into(), events });
         let options = Options {
             durable: !self.relaxed,
             runs: self.runs,
@@ -92,6 +100,7 @@ impl Bench {
             connections: usize::from(self.connections),
             tenants: self.tenants,
             fairness: self.fairness,
+            streams,
             running,
         };
         // What was started ends with the measurement, wherever it is interrupted.

@@ -27,6 +27,7 @@ mod projector;
 mod query_api;
 mod schema;
 mod shutdown;
+mod streams;
 mod tenant;
 mod token;
 mod up;
@@ -54,6 +55,7 @@ enum Command {
     Token(token::Token),
     Tenant(tenant::Tenant),
     Keys(keys::Keys),
+    Streams(streams::Streams),
     Audit(audit::Audit),
     Bench(bench::Bench),
     Knowledge(knowledge::Knowledge),
@@ -91,6 +93,8 @@ enum Error {
     Bench(#[from] crate::bench::Error),
     #[error(transparent)]
     Revocations(#[from] toolgate_store::RevocationError),
+    #[error(transparent)]
+    Streaming(#[from] toolgate_store::StreamingError),
     #[error(transparent)]
     Definitions(#[from] toolgate_store::DefinitionsError),
     #[error("{0}")]
@@ -186,6 +190,7 @@ async fn dispatch(command: Command) -> Result<(), Error> {
         Command::Token(token) => token.run().await,
         Command::Tenant(tenant) => tenant.run().await,
         Command::Keys(keys) => keys.run().await,
+        Command::Streams(streams) => streams.run().await,
         Command::Audit(audit) => audit.run().await,
         Command::Bench(bench) => bench.run().await,
         Command::Knowledge(knowledge) => knowledge.run().await,
@@ -209,6 +214,13 @@ impl Common {
         let settings = self.settings(Profile::Server, vec![])?;
         let connections = services::Connections::for_role(&settings, toolgate_store::User::Operator, None)?;
         Ok(toolgate_store::RevocationLog::connect(connections.operator()).await?)
+    }
+
+    /// What is chosen for event streams, at the same NATS server.
+    async fn streaming(&self) -> Result<toolgate_store::Streaming, Error> {
+        let settings = self.settings(Profile::Server, vec![])?;
+        let connections = services::Connections::for_role(&settings, toolgate_store::User::Operator, None)?;
+        Ok(toolgate_store::Streaming::connect(connections.operator()).await?)
     }
 
     /// What is known of the tools of MCP servers, at the same NATS server.
@@ -303,6 +315,9 @@ mod tests {
             &["toolgate", "parked"],
             &["toolgate", "parked", "retry", "--position", "1"],
             &["toolgate", "parked", "retry", "--tenant", "demo", "--position", "0"],
+            &["toolgate", "streams"],
+            &["toolgate", "streams", "safe-mode"],
+            &["toolgate", "streams", "safe-mode", "perhaps"],
             &["toolgate", "mcp"],
             &["toolgate", "mcp", "accept"],
             &["toolgate", "mcp", "accept", "A"],

@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use toolgate_projector::audit_checkpoints::AuditCheckpoints;
-use toolgate_security::{Entrance, EntranceLimits, Readiness, Violations};
+use toolgate_security::{Entrance, EntranceLimits, EventStreams, Readiness, Violations};
 use toolgate_store::User;
 
 use self::parts::Parts;
@@ -143,6 +143,7 @@ pub async fn run_all(context: &Context, everything: Everything, shutdown: Cancel
     let worker = parts.worker(&mut registry).await?;
     let command_api = parts.command_api(&mut registry).await?;
     let query_api = parts.query_api(&mut registry).await?;
+    end_streams_with(parts.streams(&mut registry), &shutdown);
     let admin = bind_admin(&context.settings).await?;
     let mut entrance = Entrance::new(registry, violations)
         .with_limits(entrance_limits(&context.settings))
@@ -162,7 +163,6 @@ pub async fn run_all(context: &Context, everything: Everything, shutdown: Cancel
     let background = CancellationToken::new();
     let working = in_background(worker.run(background.clone()), background.clone(), shutdown.clone());
     let projecting = in_background(projector.run(background.clone()), background.clone(), shutdown.clone());
-    end_streams_with(&query_api, &shutdown);
     let serving = async {
         let served = entrance.serve(listener, admin, shutdown.clone()).await;
         command_api.close().await;
@@ -220,6 +220,7 @@ pub async fn run_one(role: Role, context: &Context, shutdown: CancellationToken)
     match role {
         Role::CommandApi => {
             let state = parts.command_api(&mut registry).await?;
+            end_streams_with(parts.streams(&mut registry), &shutdown);
             let entrance = Entrance::new(registry, violations)
                 .with_limits(entrance_limits(settings))
                 .with_routes(toolgate_command_api::router(state.clone()))
@@ -231,7 +232,7 @@ pub async fn run_one(role: Role, context: &Context, shutdown: CancellationToken)
         }
         Role::QueryApi => {
             let state = parts.query_api(&mut registry).await?;
-            end_streams_with(&state, &shutdown);
+            end_streams_with(parts.streams(&mut registry), &shutdown);
             let entrance = Entrance::new(registry, violations)
                 .with_limits(entrance_limits(settings))
                 .with_routes(toolgate_query_api::router(state.clone()))
@@ -284,11 +285,11 @@ async fn beside_metrics(
 }
 
 /// A stream never ends by itself, so a drain would wait for its client.
-fn end_streams_with(state: &toolgate_query_api::State, shutdown: &CancellationToken) {
-    let (state, shutdown) = (state.clone(), shutdown.clone());
+fn end_streams_with(streams: EventStreams, shutdown: &CancellationToken) {
+    let shutdown = shutdown.clone();
     tokio::spawn(async move {
         shutdown.cancelled().await;
-        state.close();
+        streams.close();
     });
 }
 

@@ -19,9 +19,10 @@ use toolgate_projector::{
     Projector,
     audit_checkpoints::{AuditCheckpoints, CheckpointDir, CheckpointWebhook, Sink},
 };
+use toolgate_query_api::SafeMode;
 use toolgate_security::{
-    Admission, AllowList, Egress, EgressLimits, Guard, Limiter, Networks, Policies, Policy, RateLimits, ReadPool, SystemResolver,
-    Violations, WebhookSecret,
+    Admission, AllowList, Egress, EgressLimits, EventStreams, Guard, Limiter, Networks, Policies, Policy, RateLimits, ReadPool,
+    SystemResolver, Violations, WebhookSecret,
 };
 use toolgate_store::{Archive, Artifacts, CheckpointBucket, Clock, Discovered, Log};
 use toolgate_workers::{BaseHub, Mcp, McpOptions, McpServer, McpTransport, Pattern, ResultCache, Webhook, Worker};
@@ -62,6 +63,7 @@ pub struct Parts<'a> {
     policies: OnceLock<Policies>,
     /// Shared by the APIs of this process.
     access: OnceCell<Access>,
+    streams: OnceLock<EventStreams>,
 }
 
 impl<'a> Parts<'a> {
@@ -76,6 +78,7 @@ impl<'a> Parts<'a> {
             clock,
             policies: OnceLock::new(),
             access: OnceCell::new(),
+            streams: OnceLock::new(),
         }
     }
 
@@ -103,7 +106,8 @@ impl<'a> Parts<'a> {
             admission: self.admission(&log, guard.clone()),
             max_open_calls: self.context.settings.max_open_calls,
         };
-        let state = toolgate_command_api::State::open(guard, limits, log, self.catalog.clone(), self.clock, registry).await?;
+        let (catalog, streams) = (self.catalog.clone(), self.streams(registry));
+        let state = toolgate_command_api::State::open(guard, limits, log, catalog, self.clock, streams, registry).await?;
         Ok(state.with_basehub_webhook(self.context.settings.basehub_webhook()))
     }
 
@@ -122,13 +126,22 @@ impl<'a> Parts<'a> {
     pub async fn query_api(&self, registry: &mut Registry) -> Result<toolgate_query_api::State, Error> {
         let settings = &self.context.settings;
         let secret = settings.cursor_secret.clone().unwrap_or_else(|| self.clock.new_id().to_string().into());
-        let options = toolgate_query_api::Options::new(secret, settings.max_connections);
+        let safe_mode = SafeMode {
+            interval: Duration::from_millis(settings.stream_safe_interval_ms),
+            lag: Duration::from_millis(settings.stream_safe_lag_ms),
+        };
+        let options = toolgate_query_api::Options::new(secret, self.streams(registry), safe_mode, self.clock);
         let log = self.log(Role::QueryApi).await?;
         self.discovered(&log).await?;
         let buckets = (Artifacts::open(&log).await?, Archive::open(&log).await?);
         let pool = self.read_pool(true)?;
         let guard = self.guard(&log, registry).await?;
         Ok(toolgate_query_api::State::open(guard, pool, log, self.catalog.clone(), buckets, &options, registry).await?)
+    }
+
+    /// Both APIs of one process share its connections, so they share the places for streams among them.
+    pub fn streams(&self, registry: &mut Registry) -> EventStreams {
+        self.streams.get_or_init(|| EventStreams::register(self.context.settings.max_connections, registry)).clone()
     }
 
     /// Only entrances need it: a worker knows no keys.

@@ -97,6 +97,8 @@ pub(super) fn values(settings: &Settings) -> Result<(), Error> {
     within("task_webhook_first_pause_ms", settings.task_webhook_first_pause_ms, 10..=3_600_000)?;
     super::mcp::check(&settings.mcp)?;
     within("mcp_refresh_seconds", settings.mcp_refresh_seconds, 1..=86_400)?;
+    within("stream_safe_interval_ms", settings.stream_safe_interval_ms, 100..=60_000)?;
+    within("stream_safe_lag_ms", settings.stream_safe_lag_ms, 100..=3_600_000)?;
     within("projector_batch", settings.projector_batch, 1..=1_000)?;
     within("audit_verify_events_per_second", settings.audit_verify_events_per_second, 0..=100_000)?;
     if let Some(bytes) = settings.log_max_bytes {

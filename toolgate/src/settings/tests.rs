@@ -254,3 +254,16 @@ fn mcp_servers_that_cannot_be_meant_are_refused_by_name() {
         assert_eq!(load(&[], &[("TOOLGATE_MCP_REFRESH_SECONDS", seconds)], "").is_ok(), fits, "{seconds}");
     }
 }
+
+#[test]
+fn safe_mode_has_bounds() {
+    for (variable, least, most) in
+        [("TOOLGATE_STREAM_SAFE_INTERVAL_MS", 100, 60_000), ("TOOLGATE_STREAM_SAFE_LAG_MS", 100, 3_600_000)]
+    {
+        for (value, fits) in
+            [(least - 1, false), (least, true), (least + 1, true), (most - 1, true), (most, true), (most + 1, false)]
+        {
+            assert_eq!(load(&[], &[(variable, &value.to_string())], "").is_ok(), fits, "{variable}={value}");
+        }
+    }
+}

@@ -9,7 +9,7 @@ use futures::stream;
 use http::header;
 use serde::Deserialize;
 use toolgate_events::CallId;
-use toolgate_security::{Accepts, Authenticated, LEEWAY, Place, Problem, Query, media};
+use toolgate_security::{Accepts, Authenticated, LEEWAY, Lost, Place, Problem, Query, Standing, media};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -20,7 +20,6 @@ use crate::{
     catch_up::Positioned,
     http::{page::check_text, refusals::Refusals},
     queries::audit::{AuditFilter, Stretch},
-    stream::{Lost, Standing},
 };
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -76,7 +75,7 @@ pub(crate) async fn export_audit(
         from: parameters.from,
         to: parameters.to,
     };
-    let place = state.streams.take_for(principal.tenant_id)?;
+    let place = state.streams.place_for(principal.tenant_id)?;
     let reading = state.read(principal.tenant_id, parameters.min_position).await?;
     let Positioned { position, .. } = reading.end(()).await?;
     let stretch = Stretch { after: parameters.after.unwrap_or(0), up_to: position };

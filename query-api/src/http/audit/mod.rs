@@ -1,5 +1,6 @@
 pub(super) mod export;
 pub(super) mod list;
+pub(super) mod replay;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;

@@ -1,7 +1,7 @@
 use axum::{extract, response::Response};
 use http::HeaderMap;
 use serde::Deserialize;
-use toolgate_security::{Accepts, Authenticated, PathName, Problem, Query, media};
+use toolgate_security::{Accepts, Authenticated, CloudEvent, PathName, Problem, Query, media};
 use utoipa::IntoParams;
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
         events::{last_event_id, open},
         refusals::RefusalsOfOne,
     },
-    stream::{ClientFilter, CloudEvent},
+    stream::ClientFilter,
 };
 
 #[derive(Debug, Deserialize, IntoParams)]

@@ -14,7 +14,7 @@ export const CloudEvent = z.looseObject({
   datacontenttype: z.string(),
   dataversion: z.int().min(0),
   id: z.guid(),
-  /** Per tenant, gapless. */
+  /** Per tenant, gapless. Only the stream of one call may have to leave it out. */
   position: z.string(),
   sessionid: z.string().optional(),
   source: z.string(),

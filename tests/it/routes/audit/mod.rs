@@ -1,1 +1,2 @@
 mod get;
+mod replay;

@@ -1,0 +1,132 @@
+use axum::{
+    extract::State,
+    response::{Response, sse::Event},
+};
+use chrono::TimeDelta;
+use http::{HeaderMap, HeaderValue, header};
+use std::sync::Arc;
+use toolgate_events::{CallLinks, Event as DomainEvent, ToolCallEvent, tools::Contract};
+use toolgate_security::{
+    Accepts, Admitted, CloudEvent, EventSource, Problem, ProblemDocument, RequestContext, Standing, StrictJson, event_frame,
+    media,
+};
+
+use super::{
+    BodySchema,
+    request_tool_call::{Asked, Body, IDEMPOTENCY_REPLAYED, Request, command_of, refusal},
+};
+use crate::commands::{
+    follow_tool_call::{Ear, Followed, FollowedCall},
+    request_tool_call::{self as command, RequestToolCall},
+};
+
+/// Request a tool call and follow it (SSE)
+///
+/// The body, the checks and the limits are those of `POST /v1/tool-calls`; what is refused is refused before the first byte. The answer
+/// is the call's events from its first to its outcome, and then ends. Frames are those of `GET /v1/events`; where a position is not
+/// known in time, `id` and `position` are left out. Whoever hangs up leaves the call to go on: the same `Idempotency-Key` follows it
+/// from its first event again. `event: unauthorized` says that the token no longer counts or no longer allows it.
+#[utoipa::path(
+    post,
+    path = "/v1/agent-stream",
+    operation_id = "follow_tool_call",
+    tag = "tool-calls",
+    request_body = BodySchema,
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters, bare or quoted; scope: tenant, principal and tool"),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "The call's events until its outcome",
+            body = CloudEvent<'_>,
+            content_type = "text/event-stream",
+            headers(
+                ("Location" = String, description = "The call"),
+                ("Idempotency-Replayed" = String, description = "`true` when the call was there before"),
+            ),
+        ),
+        (status = 400, description = "Not valid, or against the tool's contract", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 401, description = "No valid token", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 403, description = "The token does not allow this tool", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 404, description = "No such tool", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 406, description = "Accept excludes text/event-stream", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not application/json", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 422, description = "The key was used for another request", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 429, description = "Over a limit, or too many streams open; see `Retry-After`", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 503, description = "Not accepted, or not known to be; try again with the same key", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = [])),
+)]
+pub async fn handler(
+    State(state): State<crate::State>,
+    admitted: Admitted,
+    context: RequestContext,
+    accepts: Result<Accepts<media::EventStream>, Problem>,
+    headers: HeaderMap,
+    StrictJson(body): StrictJson<Body>,
+) -> Result<Response, Problem> {
+    let asked = Asked::of(&state, admitted.principal(), &body.tool)?;
+    let request = Request { context, accepts: accepts.map(drop), headers, body };
+    let answer = follow(&state, &admitted, request, asked.contract).await;
+    asked.answered(&state, answer, |_| "accepted")
+}
+
+async fn follow(
+    state: &crate::State,
+    admitted: &Admitted,
+    request: Request,
+    contract: &'static Contract,
+) -> Result<Response, Problem> {
+    let command = RequestToolCall { is_followed: true, ..command_of(state, admitted, request, contract).await? };
+    let (tenant, call, lane) = (command.tenant_id, command.call_id, command.request.lane.clone());
+    // Before the call is accepted, so that nothing is accepted which then cannot be followed.
+    let place = state.streams.place_for(tenant)?;
+    let ear = Ear::open(state, tenant, call);
+    let accepted = command::handle(state, command).await.map_err(|error| refusal(admitted, contract, error))?;
+
+    let followed = FollowedCall::new(state, tenant, lane, call, ear);
+    let standing = Standing::new(&state.guard, admitted.shared_principal(), contract.permission.clone(), TimeDelta::zero());
+    let mut response = state.streams.open(place, standing, Frames { followed, session_id: None, last: None });
+    let headers = response.headers_mut();
+    let location = HeaderValue::from_str(&CallLinks::of(call).own).map_err(|_| Problem::internal())?;
+    headers.insert(header::LOCATION, location);
+    if accepted.replayed {
+        headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// A call's events as frames.
+struct Frames {
+    followed: FollowedCall,
+    /// As the first event says.
+    session_id: Option<Arc<str>>,
+    last: Option<u64>,
+}
+
+impl EventSource for Frames {
+    async fn next(&mut self) -> Option<Event> {
+        let followed = self.followed.next().await?;
+        Some(self.frame(&followed))
+    }
+
+    fn resume_after(&self) -> Option<u64> {
+        self.last
+    }
+}
+
+impl Frames {
+    fn frame(&mut self, followed: &Followed) -> Event {
+        let Followed { envelope, position } = followed;
+        if let Ok(DomainEvent::ToolCall(ToolCallEvent::ToolCallRequested(request))) = envelope.event() {
+            self.session_id = request.session_id.as_deref().map(Arc::from);
+        }
+        self.last = position.or(self.last);
+        let event = CloudEvent::of_envelope(envelope, self.session_id.as_deref(), *position);
+        // An envelope that was read can be written.
+        let json = serde_json::to_string(&event).unwrap_or_default();
+        event_frame(*position, &envelope.event_type, &json)
+    }
+}

@@ -1,0 +1,229 @@
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::Instant};
+
+use super::{mode::Mode, rendered::Rendered};
+
+/// Events a client may be behind the feed before it falls back on the database, or is dropped.
+const MAX_EVENTS: usize = 2_048;
+/// The same in bytes: a few large events must not become the memory of the process.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+/// So long the newest are kept, for whoever follows closely, or comes back with a place that a heartbeat has told. An idle tenant's
+/// feed holds nothing.
+const KEPT: Duration = Duration::from_secs(30);
+
+/// The newest events of one tenant, for however many listen.
+#[derive(Debug)]
+pub(super) struct Tail {
+    kept: Mutex<Kept>,
+    news: watch::Sender<News>,
+}
+
+/// What makes listeners look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct News {
+    pub position: u64,
+    pub mode: Mode,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// Without a gap between positions.
+    events: VecDeque<(Instant, Arc<Rendered>)>,
+    /// The position of the newest event, kept or not.
+    newest: u64,
+    bytes: usize,
+}
+
+/// What a listener finds after its place.
+#[derive(Debug)]
+pub(super) enum Found {
+    Event(Arc<Rendered>),
+    /// Nothing for it up to this position.
+    Nothing(u64),
+    /// What follows its place is not kept any more: the database has it.
+    Gone,
+}
+
+impl Tail {
+    /// Of everything after a position.
+    pub(super) fn after(position: u64, mode: Mode) -> Self {
+        let kept = Kept { newest: position, ..Kept::default() };
+        Self { kept: Mutex::new(kept), news: watch::channel(News { position, mode }).0 }
+    }
+
+    pub(super) fn listen(&self) -> watch::Receiver<News> {
+        self.news.subscribe()
+    }
+
+    pub(super) fn listeners(&self) -> usize {
+        self.news.receiver_count()
+    }
+
+    /// The newest position that it has told.
+    pub(super) fn position(&self) -> u64 {
+        self.news.borrow().position
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        self.news.borrow().mode
+    }
+
+    pub(super) fn set_mode(&self, mode: Mode) {
+        self.news.send_if_modified(|news| {
+            let is_changed = news.mode != mode;
+            news.mode = mode;
+            is_changed
+        });
+    }
+
+    /// The first event after `place` that `lets_through` takes.
+    pub(super) fn find(&self, place: u64, lets_through: impl Fn(&Rendered) -> bool) -> Found {
+        self.kept().find(place, lets_through)
+    }
+
+    /// Adds a page of events, and tells the listeners once.
+    pub(super) fn extend(&self, events: Vec<Rendered>, now: Instant) {
+        let Some(position) = events.last().map(|event| event.position) else { return };
+        let mut kept = self.kept();
+        for event in events {
+            kept.push(Arc::new(event), now);
+        }
+        drop(kept);
+        self.news.send_modify(|news| news.position = position);
+    }
+
+    /// Lets go of what is old.
+    pub(super) fn forget(&self, now: Instant) {
+        self.kept().forget(now);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // Every change leaves it whole.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn find(&self, place: u64, lets_through: impl Fn(&Rendered) -> bool) -> Found {
+        if place >= self.newest {
+            return Found::Nothing(place);
+        }
+        let first = self.newest + 1 - self.events.len() as u64;
+        let Some(behind) = (place + 1).checked_sub(first) else { return Found::Gone };
+        let behind = usize::try_from(behind).unwrap_or(usize::MAX);
+        let found = self.events.range(behind..).map(|(_, event)| event).find(|event| lets_through(event));
+        found.map_or(Found::Nothing(self.newest), |event| Found::Event(Arc::clone(event)))
+    }
+
+    fn push(&mut self, event: Arc<Rendered>, now: Instant) {
+        self.newest = event.position;
+        self.bytes += event.size();
+        self.events.push_back((now, event));
+        while self.events.len() > MAX_EVENTS || self.bytes > MAX_BYTES {
+            self.drop_oldest();
+        }
+    }
+
+    fn forget(&mut self, now: Instant) {
+        while self.events.front().is_some_and(|(since, _)| now.duration_since(*since) >= KEPT) {
+            self.drop_oldest();
+        }
+        if self.events.is_empty() {
+            self.events.shrink_to_fit();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some((_, event)) = self.events.pop_front() {
+            self.bytes -= event.size();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::rendered::rendered, *};
+
+    fn tail(positions: std::ops::RangeInclusive<u64>, bytes: usize, now: Instant) -> Tail {
+        let tail = Tail::after(positions.start() - 1, Mode::Normal);
+        positions.for_each(|position| tail.extend(vec![rendered(position, bytes)], now));
+        tail
+    }
+
+    /// What a listener who takes everything gets, and whether it then has to ask the database.
+    fn taken(tail: &Tail, mut place: u64) -> (Vec<u64>, bool) {
+        let mut taken = Vec::new();
+        loop {
+            match tail.find(place, |_| true) {
+                Found::Event(event) => {
+                    place = event.position;
+                    taken.push(place);
+                }
+                Found::Nothing(_) => return (taken, false),
+                Found::Gone => return (taken, true),
+            }
+        }
+    }
+
+    #[test]
+    fn the_hand_off_neither_repeats_nor_skips() {
+        let tail = tail(6..=9, 1, Instant::now());
+        assert_eq!(taken(&tail, 5), (vec![6, 7, 8, 9], false));
+        assert_eq!(taken(&tail, 7), (vec![8, 9], false));
+        assert_eq!(taken(&tail, 9), (vec![], false));
+        // From the database somebody may be ahead of the feed.
+        assert_eq!(taken(&tail, 12), (vec![], false));
+        assert_eq!(taken(&tail, 4), (vec![], true), "5 is not there");
+        assert_eq!(taken(&Tail::after(5, Mode::Normal), 5), (vec![], false));
+        assert_eq!(taken(&Tail::after(5, Mode::Normal), 4), (vec![], true));
+    }
+
+    #[test]
+    fn who_filters_moves_on_all_the_same() {
+        let tail = tail(1..=9, 1, Instant::now());
+        assert!(matches!(tail.find(2, |event| event.position % 5 == 0), Found::Event(event) if event.position == 5));
+        assert!(matches!(tail.find(5, |event| event.position % 5 == 0), Found::Nothing(9)));
+    }
+
+    #[test]
+    fn so_many_events_are_kept_and_not_one_more() {
+        let most = MAX_EVENTS as u64;
+        for (count, first) in [(most - 1, 1), (most, 1), (most + 1, 2)] {
+            let tail = tail(1..=count, 1, Instant::now());
+            assert_eq!(taken(&tail, first - 1).0.len() as u64, count + 1 - first, "{count}");
+            assert!(first == 1 || taken(&tail, first - 2).1, "{count}");
+        }
+    }
+
+    #[test]
+    fn so_many_bytes_are_kept_and_not_one_more() {
+        let own = rendered(1, 0).size();
+        for (bytes, kept) in [(MAX_BYTES - 2 * own - 1, 2), (MAX_BYTES - 2 * own, 2), (MAX_BYTES - 2 * own + 1, 1)] {
+            let now = Instant::now();
+            let tail = tail(1..=1, bytes - 10, now);
+            tail.extend(vec![rendered(2, 10)], now);
+            assert_eq!(tail.kept().events.len(), kept, "{bytes}");
+        }
+        // One that is larger than all is read from the database by everybody.
+        let tail = tail(1..=1, MAX_BYTES, Instant::now());
+        assert_eq!(taken(&tail, 0), (vec![], true));
+        assert_eq!(tail.kept().bytes, 0);
+    }
+
+    #[test]
+    fn what_is_old_is_let_go_of() {
+        let now = Instant::now();
+        let tail = tail(1..=3, 1, now);
+        tail.forget(now + KEPT - Duration::from_millis(1));
+        assert_eq!(tail.kept().events.len(), 3);
+        tail.forget(now + KEPT);
+        assert_eq!((tail.kept().events.len(), tail.kept().bytes), (0, 0));
+        assert_eq!(taken(&tail, 3), (vec![], false));
+        assert_eq!(taken(&tail, 2), (vec![], true));
+    }
+}

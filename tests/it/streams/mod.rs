@@ -1,0 +1,4 @@
+//! What the event streams do under load: safe mode, and many clients who come and go.
+
+mod many;
+mod safe_mode;
