@@ -4,9 +4,11 @@
 
 mod batch;
 mod checkpoint;
+mod heads;
 mod metrics;
 mod ownership;
 mod projections;
+pub mod rebuild;
 mod runner;
 
 use sqlx::PgPool;

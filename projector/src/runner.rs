@@ -15,6 +15,7 @@ use crate::{
     Environment, Options,
     batch::{self, Head, Numbered},
     checkpoint::{self, Checkpoint, Mismatch},
+    heads,
     metrics::Metrics,
     ownership::Ownership,
     projections,
@@ -190,7 +191,7 @@ impl Projector {
 
     async fn project(&self, run: &mut Run, messages: &[Received]) -> Result<(), Broken> {
         let mut moves: BTreeMap<Partition, (Checkpoint, Checkpoint)> = BTreeMap::new();
-        self.load_heads(&mut run.heads, messages).await?;
+        heads::load(&self.environment.database, self.environment.log.partitions(), &mut run.heads, messages).await?;
         let mut events = Vec::with_capacity(messages.len());
         let mut halted: Vec<(Partition, Mismatch)> = Vec::new();
         for message in messages.iter() {
@@ -211,7 +212,7 @@ impl Projector {
             }
             let event = batch::number(message, self.environment.log.partitions(), &mut run.heads);
             let readable = event.as_ref().filter(|event| event.event.is_ok());
-            *upto = Checkpoint { stream_sequence: expected, event_id: readable.map(|event| event.row.event_id) };
+            *upto = Checkpoint { stream_sequence: expected, event_id: readable.map(|event| event.row.event_id), ..known };
             match event {
                 Some(event) => events.push(event),
                 None => {
@@ -251,38 +252,6 @@ impl Projector {
         crash::point("projector.written");
         transaction.commit().await?;
         Ok(parked)
-    }
-
-    async fn load_heads(&self, heads: &mut HashMap<TenantId, Head>, messages: &[Received]) -> Result<(), sqlx::Error> {
-        let partitions = self.environment.log.partitions();
-        let mut unknown: Vec<_> = messages
-            .iter()
-            .filter_map(|message| batch::tenant_of(message, partitions))
-            .filter(|tenant| !heads.contains_key(tenant))
-            .map(|tenant| tenant.0)
-            .collect();
-        if unknown.is_empty() {
-            return Ok(());
-        }
-        unknown.sort_unstable();
-        unknown.dedup();
-        let rows: Vec<(uuid::Uuid, i64, String, i64, i64)> = sqlx::query_as(
-            "select t.tenant_id, head.position, head.hash, head.stream_sequence,
-                 (select count(*) from tool_call c where c.tenant_id = t.tenant_id and c.finished_at is null)
-             from unnest($1::uuid[]) as t (tenant_id)
-             cross join lateral (
-                 select position, hash, stream_sequence from audit_event a where a.tenant_id = t.tenant_id order by position desc limit 1
-             ) head",
-        )
-        .bind(unknown)
-        .fetch_all(&self.environment.database)
-        .await?;
-        let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
-        heads.extend(rows.into_iter().map(|(tenant, position, hash, stream_sequence, open_calls)| {
-            let (position, stream_sequence) = (unsigned(position), unsigned(stream_sequence));
-            (TenantId(tenant), Head { position, hash, stream_sequence, open_calls: unsigned(open_calls) })
-        }));
-        Ok(())
     }
 
     async fn announce(&self, events: &[Numbered], heads: &HashMap<TenantId, Head>) {

@@ -21,6 +21,7 @@ mod migrate;
 mod policy;
 mod projector;
 mod query_api;
+mod replay;
 mod schema;
 mod shutdown;
 mod tenant;
@@ -54,6 +55,7 @@ enum Command {
     Mcp(mcp::Mcp),
     Schema(schema::Schema),
     Policy(policy::PolicyCommand),
+    Replay(replay::Replay),
 }
 
 /// Flags that every subcommand takes.
@@ -117,6 +119,12 @@ enum Error {
     DecidesDifferently(u64),
     #[error("cannot read the log: {0}")]
     Reading(#[from] toolgate_store::ConsumeError),
+    #[error(transparent)]
+    Rebuild(#[from] toolgate_projector::rebuild::Error),
+    #[error(transparent)]
+    History(#[from] toolgate_projector::history::Error),
+    #[error("live and rebuilt projections differ in {}", .0.join(", "))]
+    ProjectionsDiffer(Vec<String>),
     #[error("cannot write to the standard output: {0}")]
     Output(#[source] std::io::Error),
 }
@@ -153,6 +161,7 @@ async fn dispatch(command: Command) -> Result<(), Error> {
         Command::Mcp(mcp) => mcp.run().await,
         Command::Schema(schema) => schema.run(),
         Command::Policy(policy) => policy.run().await,
+        Command::Replay(replay) => replay.run().await,
     }
 }
 
@@ -268,6 +277,16 @@ mod tests {
             &["toolgate", "policy", "check", "f", "--permission", "a:b", "--tenant", "acme"],
             &["toolgate", "policy", "test", "f"],
             &["toolgate", "policy", "test", "f", "--since", "yesterday"],
+            &["toolgate", "replay", "--from", "memory"],
+            &["toolgate", "replay", "--check", "--switch"],
+            &["toolgate", "replay", "--repair"],
+            &["toolgate", "replay", "--allow-parked"],
+            &["toolgate", "replay", "--switch", "--projection", "task"],
+            &["toolgate", "replay", "--call", "00000000-0000-0000-0000-000000000001"],
+            &["toolgate", "replay", "--tenant", "demo", "--check"],
+            &["toolgate", "replay", "--discard", "--fresh"],
+            &["toolgate", "replay", "--batch", "0"],
+            &["toolgate", "replay", "--batch", "50001"],
         ] {
             let error = Cli::try_parse_from(arguments).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{arguments:?}");

@@ -14,6 +14,7 @@ use toolgate_security::{Entrance, EntranceLimits, Readiness, Violations};
 use toolgate_store::User;
 
 use self::parts::Parts;
+pub use self::parts::projector_environment;
 use crate::{
     dev_issuer::DevIssuer,
     services::{Connections, PostgresRole},

@@ -242,10 +242,7 @@ impl<'a> Parts<'a> {
 
     pub async fn projector(&self, registry: &mut Registry) -> Result<Projector, Error> {
         let settings = &self.context.settings;
-        let environment = toolgate_projector::Environment {
-            log: self.log(Role::Projector).await?,
-            database: pool(&self.context.connections.projector, false, None)?,
-        };
+        let environment = projector_environment(self.context, self.log(Role::Projector).await?)?;
         let options = toolgate_projector::Options { batch_size: settings.projector_batch };
         Ok(Projector::new(environment, options, registry))
     }
@@ -253,6 +250,11 @@ impl<'a> Parts<'a> {
     fn read_pool(&self, test_connections: bool) -> Result<ReadPool, Error> {
         Ok(ReadPool::new(pool(&self.context.connections.reader, test_connections, Some(STATEMENT_TIMEOUT))?))
     }
+}
+
+/// Where a projector reads and writes, whoever runs it.
+pub fn projector_environment(context: &Context, log: Log) -> Result<toolgate_projector::Environment, Error> {
+    Ok(toolgate_projector::Environment { log, database: pool(&context.connections.projector, false, None)? })
 }
 
 fn basehub(settings: &Settings) -> Option<BaseHub> {

@@ -1,0 +1,34 @@
+use std::io::{self, Write};
+
+use secrecy::ExposeSecret;
+use toolgate_events::{CallId, TenantId};
+use toolgate_projector::history::{self, History};
+use toolgate_store::User;
+use uuid::Uuid;
+
+use crate::{
+    cli::Error,
+    services::{Connections, PostgresRole},
+    settings::Settings,
+};
+
+/// Replays what a tenant's reader may see, and prints it: each event, and each call as its events make it.
+pub(super) async fn show(settings: &Settings, tenant: Uuid, call: Option<Uuid>) -> Result<(), Error> {
+    let connections = Connections::for_role(settings, User::QueryApi, Some(PostgresRole::Reader))?;
+    let reader = connections.reader.expose_secret().parse().map_err(history::Error::Database)?;
+    let history = History::open(reader, TenantId(tenant));
+    let replayed = match call {
+        Some(call) => history.call(CallId(call)).await?,
+        None => history.tenant().await?,
+    };
+    let mut output = io::stdout().lock();
+    let mut line = |value: serde_json::Value| writeln!(output, "{value}");
+    for event in &replayed.events {
+        line(serde_json::json!({"event": event})).map_err(Error::Output)?;
+    }
+    for (call, view) in &replayed.calls {
+        line(serde_json::json!({"call_id": call, "call": view})).map_err(Error::Output)?;
+    }
+    eprintln!("replayed {} events of {} calls", replayed.events.len(), replayed.calls.len());
+    Ok(())
+}
