@@ -5,6 +5,7 @@
 mod batch;
 mod checkpoint;
 mod heads;
+pub mod history;
 mod metrics;
 mod ownership;
 mod projections;
