@@ -19,13 +19,41 @@ use toolgate_events::{CallId, Event, TenantId, ToolCallEvent, ToolCallSucceeded}
 
 use crate::batch::Numbered;
 
-/// Writes everything that follows from `events`.
+/// Writes everything that follows from `events`, and answers with how many of them were set aside. What comes out is the same
+/// however the events are cut into batches.
 ///
 /// # Errors
 /// Whatever the database says; the transaction must then be given up.
 pub async fn project(transaction: &mut PgConnection, events: &[Numbered]) -> Result<u64, sqlx::Error> {
     audit_event::project(transaction, events).await?;
-    let mut parked = parked_event::Reasons::of(events);
+    let mut savepoint = sqlx::Connection::begin(&mut *transaction).await?;
+    match read_models(&mut savepoint, events, Care::Together).await {
+        Ok(parked) => {
+            savepoint.commit().await?;
+            return parked.project(transaction).await;
+        }
+        Err(sqlx::Error::Database(error)) if is_the_rows_fault(error.code().as_deref()) => savepoint.rollback().await?,
+        Err(error) => return Err(error),
+    }
+    // Some row cannot be held. Which one shows when each is tried alone.
+    read_models(transaction, events, Care::Singly).await?.project(transaction).await
+}
+
+/// How rows are written that the database may not be able to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Care {
+    /// Many with one statement; one that cannot be held fails all.
+    Together,
+    /// One after another; one that cannot be held is set aside.
+    Singly,
+}
+
+async fn read_models(
+    transaction: &mut PgConnection,
+    events: &[Numbered],
+    care: Care,
+) -> Result<parked_event::Reasons, sqlx::Error> {
+    let mut parked = parked_event::Reasons::of(events, care);
     tool_calls(transaction, events, &mut parked).await?;
     let outcomes = outcomes(transaction, events).await?;
     task::project(transaction, &outcomes, &mut parked).await?;
@@ -33,7 +61,7 @@ pub async fn project(transaction: &mut PgConnection, events: &[Numbered]) -> Res
     knowledge_document::project(transaction, &outcomes, &mut parked).await?;
     vector_item::project(transaction, &outcomes, &mut parked).await?;
     template_version::project(transaction, &outcomes, &mut parked).await?;
-    parked.project(transaction).await
+    Ok(parked)
 }
 
 /// A successful outcome together with what was asked: what the tools' read models are made from.
@@ -56,17 +84,14 @@ impl Outcome<'_> {
     }
 }
 
-/// The calls of a whole batch at once; where the database cannot hold one of them, event by event, and that one is set aside.
+/// The calls of a whole batch at once, or event by event.
 async fn tool_calls(
     transaction: &mut PgConnection,
     events: &[Numbered],
     parked: &mut parked_event::Reasons,
 ) -> Result<(), sqlx::Error> {
-    let mut savepoint = sqlx::Connection::begin(&mut *transaction).await?;
-    match tool_call::project(&mut savepoint, events).await {
-        Ok(()) => return savepoint.commit().await,
-        Err(sqlx::Error::Database(error)) if is_the_rows_fault(error.code().as_deref()) => savepoint.rollback().await?,
-        Err(error) => return Err(error),
+    if parked.care() == Care::Together {
+        return tool_call::project(transaction, events).await;
     }
     for event in events {
         let mut savepoint = sqlx::Connection::begin(&mut *transaction).await?;
@@ -82,14 +107,39 @@ async fn tool_calls(
     Ok(())
 }
 
-/// Runs one row's statement so that a row the database cannot hold is set aside instead of stopping the batch for ever. Answers with
-/// the number of rows, `None` when it was set aside.
+/// Writes `rows`, which belong to as many events, in their order: with one statement, or with one for each, so that a row the database
+/// cannot hold is set aside instead of stopping the batch for ever.
+async fn write<'r, R>(
+    transaction: &mut PgConnection,
+    parked: &mut parked_event::Reasons,
+    rows: &'r [R],
+    at: impl Fn(&'r R) -> &'r Numbered,
+    statement: impl Fn(&'r [R]) -> Statement<'r>,
+) -> Result<(), sqlx::Error> {
+    if parked.care() == Care::Together {
+        if !rows.is_empty() {
+            statement(rows).execute(transaction).await?;
+        }
+        return Ok(());
+    }
+    for row in rows {
+        guarded(transaction, at(row), parked, statement(std::slice::from_ref(row))).await?;
+    }
+    Ok(())
+}
+
+type Statement<'r> = sqlx::query::Query<'r, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+/// Runs one row's statement; answers with the number of rows, `None` when it was set aside.
 async fn guarded(
     transaction: &mut PgConnection,
     at: &Numbered,
     parked: &mut parked_event::Reasons,
-    statement: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
+    statement: Statement<'_>,
 ) -> Result<Option<u64>, sqlx::Error> {
+    if parked.care() == Care::Together {
+        return Ok(Some(statement.execute(transaction).await?.rows_affected()));
+    }
     let mut savepoint = sqlx::Connection::begin(transaction).await?;
     match statement.execute(&mut *savepoint).await {
         Ok(done) => {
@@ -110,7 +160,8 @@ fn is_the_rows_fault(code: Option<&str>) -> bool {
     code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
 }
 
-/// The outcomes that feed a read model, each with the arguments of its call: from the batch, or from the call's row.
+/// The outcomes that feed a read model, each with the arguments of its call. Only the one that ended its call counts: a second one,
+/// which somebody else must have appended, changes nothing.
 async fn outcomes<'a>(transaction: &mut PgConnection, events: &'a [Numbered]) -> Result<Vec<Outcome<'a>>, sqlx::Error> {
     let feeding: Vec<_> = events
         .iter()
@@ -126,20 +177,22 @@ async fn outcomes<'a>(transaction: &mut PgConnection, events: &'a [Numbered]) ->
     }
     let tenants: Vec<_> = feeding.iter().map(|(at, _)| at.tenant_id.0).collect();
     let calls: Vec<_> = feeding.iter().map(|(at, _)| at.row.aggregate_id).collect();
-    let rows: Vec<(uuid::Uuid, uuid::Uuid, Value)> = sqlx::query_as(
-        "select tenant_id, call_id, arguments from tool_call
+    let rows: Vec<(uuid::Uuid, uuid::Uuid, Value, i64)> = sqlx::query_as(
+        "select tenant_id, call_id, arguments, position from tool_call
          where (tenant_id, call_id) in (select * from unnest($1::uuid[], $2::uuid[]))",
     )
     .bind(tenants)
     .bind(calls)
     .fetch_all(transaction)
     .await?;
-    let mut arguments: HashMap<_, _> =
-        rows.into_iter().map(|(tenant, call, arguments)| ((TenantId(tenant), CallId(call)), arguments)).collect();
+    let mut arguments: HashMap<_, _> = rows
+        .into_iter()
+        .map(|(tenant, call, arguments, position)| ((TenantId(tenant), CallId(call), position), arguments))
+        .collect();
     Ok(feeding
         .into_iter()
         .filter_map(|(at, succeeded)| {
-            let arguments = arguments.remove(&(at.tenant_id, at.call_id()))?;
+            let arguments = arguments.remove(&(at.tenant_id, at.call_id(), signed(at.row.position)))?;
             Some(Outcome { at, succeeded, arguments })
         })
         .collect())

@@ -1,4 +1,4 @@
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -7,41 +7,57 @@ use toolgate_events::{Event, Status, ToolCall, ToolCallEvent, ToolCallRequested,
 use super::signed;
 use crate::batch::Numbered;
 
-/// What a batch says of one call.
+/// What a batch says of one call: from its request on, or without it.
 struct Change<'a> {
     first: &'a Numbered,
-    /// Present when the request itself is in the batch.
+    /// Present when the request itself is in the batch; it is then the first.
     requested: Option<&'a ToolCallRequested>,
     /// The fold of what the batch holds of the call.
     call: ToolCall,
     finished_at: Option<DateTime<Utc>>,
+    /// Of the last event that changed it.
     position: u64,
 }
 
 /// The calls as they stand: new ones are inserted in their latest state, known ones brought up to date.
+///
+/// The log holds what anybody appended to it, and the rows must not depend on where one batch ends: a second request changes nothing,
+/// what comes before a request belongs to no call, and nothing follows an outcome.
 pub async fn project(transaction: &mut PgConnection, events: &[Numbered]) -> Result<(), sqlx::Error> {
     let changes = fold(events);
     let (new, known): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.requested.is_some());
-    insert(transaction, &new).await?;
-    update(transaction, &known).await
+    update(transaction, &known).await?;
+    if insert(transaction, &new).await? < new.len() as u64 {
+        // Some had been requested before. What follows their second request counts all the same.
+        let later: Vec<_> = new.into_iter().filter(|change| change.position > change.first.row.position).collect();
+        update(transaction, &later).await?;
+    }
+    Ok(())
 }
 
-/// One change per call, in the order the calls appear.
+/// At most two changes per call, the second from its request on, in the order the calls appear.
 fn fold(events: &[Numbered]) -> Vec<Change<'_>> {
     let mut changes: Vec<Change<'_>> = Vec::new();
-    let mut places = HashMap::new();
+    let mut places: HashMap<_, usize> = HashMap::new();
     for at in events {
         let Ok(Event::ToolCall(event)) = &at.event else { continue };
-        let place = match places.entry((at.tenant_id, at.row.aggregate_id)) {
-            Entry::Occupied(place) => *place.get(),
-            Entry::Vacant(vacant) => {
-                changes.push(Change { first: at, requested: None, call: ToolCall::default(), finished_at: None, position: 0 });
-                *vacant.insert(changes.len() - 1)
+        let requested = match event {
+            ToolCallEvent::ToolCallRequested(request) => Some(&**request),
+            _ => None,
+        };
+        let known = places.get(&(at.tenant_id, at.row.aggregate_id)).copied();
+        let place = match known {
+            Some(place) if requested.is_some() && changes[place].requested.is_some() => continue,
+            Some(place) if requested.is_none() => place,
+            _ => {
+                changes.push(Change { first: at, requested, call: ToolCall::default(), finished_at: None, position: 0 });
+                places.insert((at.tenant_id, at.row.aggregate_id), changes.len() - 1);
+                changes.len() - 1
             }
         };
         let change = &mut changes[place];
-        if let ToolCallEvent::ToolCallRequested(request) = event {
-            change.requested = Some(request);
+        if change.call.status.is_some_and(Status::is_final) {
+            continue;
         }
         change.call.evolve(event.clone());
         change.position = at.row.position;
@@ -74,12 +90,13 @@ fn attempts(change: &Change<'_>) -> i32 {
     i32::try_from(change.call.attempts).unwrap_or(i32::MAX)
 }
 
-async fn insert(transaction: &mut PgConnection, new: &[&Change<'_>]) -> Result<(), sqlx::Error> {
+/// Answers with how many were new indeed.
+async fn insert(transaction: &mut PgConnection, new: &[&Change<'_>]) -> Result<u64, sqlx::Error> {
     let requests: Vec<_> = new.iter().filter_map(|change| Some((change, change.requested?))).collect();
     if requests.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
-    sqlx::query(
+    let inserted = sqlx::query(
         "insert into tool_call (tenant_id, call_id, tool, lane, status, session_id, principal, arguments, options, result, error,
              attempts, requested_at, finished_at, requested_position, position, cached, stale)
          select a, b, c, d, e, f, g, h::json, i::json, j::json, k::json, l, m, n, o, p, q, r
@@ -109,7 +126,7 @@ async fn insert(transaction: &mut PgConnection, new: &[&Change<'_>]) -> Result<(
     .bind(column!(requests, |(change, _)| change.call.stale))
     .execute(transaction)
     .await?;
-    Ok(())
+    Ok(inserted.rows_affected())
 }
 
 async fn update(transaction: &mut PgConnection, known: &[&Change<'_>]) -> Result<(), sqlx::Error> {
