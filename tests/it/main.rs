@@ -23,6 +23,7 @@ mod policy;
 mod projector;
 mod refusals;
 mod render;
+mod replay;
 mod resilience;
 mod routes;
 mod secrets;
