@@ -44,6 +44,9 @@ pub(super) struct Bench {
     /// Measure what one tenant notices of another's flood, and nothing else
     #[arg(long, conflicts_with = "url")]
     fairness: bool,
+    /// Measure how fast projections are made anew of this many events, and nothing else
+    #[arg(long, value_name = "EVENTS", conflicts_with_all = ["url", "fairness", "json"], value_parser = clap::value_parser!(u64).range(1..))]
+    rebuild: Option<u64>,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -94,6 +97,14 @@ impl Bench {
             fairness: self.fairness,
             running,
         };
+        if let Some(events) = self.rebuild {
+            let measured = shutdown.run_until_cancelled(bench::measure_rebuild(&options, events, &Progress::stderr())).await;
+            let Some(measured) = measured else { return Ok(()) };
+            let rebuilt = measured?;
+            writeln!(std::io::stdout(), "{rebuilt}").map_err(Error::Output)?;
+            let different = rebuilt.different().to_vec();
+            return if different.is_empty() { Ok(()) } else { Err(bench::Error::Different(different).into()) };
+        }
         // What was started ends with the measurement, wherever it is interrupted.
         let measured = shutdown.run_until_cancelled(bench::measure(&options, &Progress::stderr())).await;
         let Some(measured) = measured else { return Ok(()) };

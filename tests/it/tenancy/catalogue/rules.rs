@@ -178,6 +178,7 @@ async fn every_grant_is_one_that_its_role_needs() {
             grant("toolgate_projector", "UPDATE");
         }
     }
+    expected.extend(["call_event", "tenant_event"].map(|view| format!("{view}: toolgate_reader SELECT")));
     expected.sort();
     let mut granted = list(
         &mut superuser,
