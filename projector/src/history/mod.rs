@@ -18,6 +18,7 @@ use toolgate_events::{CallId, TenantId, ToolCall};
 
 use self::{fold::Replaying, upcaster::Upcaster};
 
+pub(crate) use self::fold::digest;
 pub use self::fold::{Folded, Replayed, ReplayedEvent};
 
 const OF_TENANT: &str = "tenant_event";

@@ -5,6 +5,7 @@
 
 mod commit;
 mod compare;
+mod folds;
 mod from_audit;
 mod from_log;
 mod progress;
@@ -28,6 +29,7 @@ use crate::{Environment, checkpoint::Mismatch};
 
 pub use self::{
     compare::{Comparison, Difference, Kind, Side},
+    folds::Folds,
     progress::{Progress, Standing},
     switch::{Permit, Switched},
 };
@@ -117,6 +119,8 @@ pub enum Error {
     Different(Vec<Comparison>),
     #[error("the rebuilt projections set events aside that the live ones project; add --allow-parked to switch all the same")]
     Parked(Vec<Comparison>),
+    #[error(transparent)]
+    History(#[from] crate::history::Error),
     #[error("the live projections are in use by a long transaction; nothing was switched, try again")]
     Busy,
 }

@@ -65,7 +65,9 @@ impl Ran {
 
     /// The projections it found equal, and those it found different.
     pub fn verdicts(&self) -> (Vec<&str>, Vec<&str>) {
-        let with = |verdict: &str| self.stdout.lines().filter_map(|line| line.strip_suffix(verdict)).collect();
+        let with = |verdict: &str| {
+            self.stdout.lines().filter_map(|line| line.strip_suffix(verdict)).filter(|name| !name.contains(' ')).collect()
+        };
         (with(": equal"), with(": DIFFERENT"))
     }
 }

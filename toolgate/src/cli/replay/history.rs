@@ -1,21 +1,14 @@
 use std::io::{self, Write};
 
-use secrecy::ExposeSecret;
+use sqlx::postgres::PgConnectOptions;
 use toolgate_events::{CallId, TenantId};
-use toolgate_projector::history::{self, History};
-use toolgate_store::User;
+use toolgate_projector::history::History;
 use uuid::Uuid;
 
-use crate::{
-    cli::Error,
-    services::{Connections, PostgresRole},
-    settings::Settings,
-};
+use crate::cli::Error;
 
 /// Replays what a tenant's reader may see, and prints it: each event, and each call as its events make it.
-pub(super) async fn show(settings: &Settings, tenant: Uuid, call: Option<Uuid>) -> Result<(), Error> {
-    let connections = Connections::for_role(settings, User::QueryApi, Some(PostgresRole::Reader))?;
-    let reader = connections.reader.expose_secret().parse().map_err(history::Error::Database)?;
+pub(super) async fn show(reader: PgConnectOptions, tenant: Uuid, call: Option<Uuid>) -> Result<(), Error> {
     let history = History::open(reader, TenantId(tenant));
     let replayed = match call {
         Some(call) => history.call(CallId(call)).await?,

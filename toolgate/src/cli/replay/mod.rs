@@ -7,6 +7,7 @@ use std::{future::Future, io, time::Instant};
 
 use clap::{Args, ValueEnum};
 use secrecy::ExposeSecret;
+use sqlx::postgres::PgConnectOptions;
 use tokio_util::sync::CancellationToken;
 use toolgate_projector::rebuild::{self, Comparison, Logins, Permit, Purpose, Rebuild, RebuildOptions};
 use toolgate_store::User;
@@ -79,19 +80,20 @@ impl Replay {
     pub async fn run(self) -> Result<(), Error> {
         let settings = self.common.settings(Profile::Server, vec![])?;
         // What is set aside again is in the report, and not a new alarm.
-        super::log(&settings, "warn,toolgate_projector=off");
+        super::log(&settings, "warn,toolgate_projector=off,sqlx=error");
         let stop = CancellationToken::new();
         shutdown::on_signal(stop.clone())?;
         if let Some(tenant) = self.tenant {
-            return history::show(&settings, tenant, self.call).await;
+            return history::show(reader(&settings)?, tenant, self.call).await;
         }
+        let reader = reader(&settings)?;
         let mut rebuild = self.open(settings).await?;
         if self.discard {
             rebuild.discard().await?;
             eprintln!("what was rebuilt is dropped");
             return Ok(());
         }
-        let outcome = stop.run_until_cancelled(self.work(&mut rebuild)).await;
+        let outcome = stop.run_until_cancelled(self.work(&mut rebuild, &reader)).await;
         if self.check {
             rebuild.discard().await?;
         }
@@ -127,7 +129,7 @@ impl Replay {
         Ok(Rebuild::open(live, logins, options).await?)
     }
 
-    async fn work(&self, rebuild: &mut Rebuild) -> Result<(), Error> {
+    async fn work(&self, rebuild: &mut Rebuild, reader: &PgConnectOptions) -> Result<(), Error> {
         if !self.check && !self.fresh && rebuild.is_begun().await? {
             eprintln!("going on with what is there; --fresh begins anew");
         }
@@ -142,6 +144,13 @@ impl Replay {
         let different: Vec<_> = comparisons.iter().filter(|it| !it.is_equal()).map(|it| it.table.clone()).collect();
         if !different.is_empty() && !self.repair {
             return Err(Error::ProjectionsDiffer(different));
+        }
+        if self.check && (self.projection.is_empty() || self.projection.iter().any(|name| name == "tool_call")) {
+            let folds = rebuild.fold_again(reader).await?;
+            report::folds(&folds, io::stdout().lock()).map_err(Error::Output)?;
+            if folds.different > 0 {
+                return Err(Error::ProjectionsDiffer(vec!["tool_call".to_owned()]));
+            }
         }
         if self.switch { self.put_in_place(rebuild).await } else { Ok(()) }
     }
@@ -163,6 +172,13 @@ impl Replay {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The reader's login, for what is read with a tenant's rights.
+fn reader(settings: &Settings) -> Result<PgConnectOptions, Error> {
+    let connections = Connections::for_role(settings, User::Operator, Some(PostgresRole::Reader))?;
+    secrets::learn_connections(Stderr::redactor(), &connections);
+    Ok(connections.reader.expose_secret().parse().map_err(rebuild::Error::Database)?)
 }
 
 fn unequal(comparisons: Vec<Comparison>) -> Vec<Comparison> {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use toolgate_projector::rebuild::{Comparison, Progress, Standing};
+use toolgate_projector::rebuild::{Comparison, Folds, Progress, Standing};
 
 /// How often it says how far it is.
 pub(super) const EVERY: Duration = Duration::from_secs(1);
@@ -61,6 +61,16 @@ pub(super) fn comparisons(comparisons: &[Comparison], mut output: impl Write) ->
         if unnamed > 0 {
             writeln!(output, "  and {unnamed} rows more")?;
         }
+    }
+    output.flush()
+}
+
+/// What the second opinion on the calls is.
+pub(super) fn folds(folds: &Folds, mut output: impl Write) -> io::Result<()> {
+    let verdict = if folds.different == 0 { "equal" } else { "DIFFERENT" };
+    writeln!(output, "{} calls folded again by cqrs-es from their events: {verdict}", folds.calls)?;
+    for (tenant, call) in &folds.first {
+        writeln!(output, "  tool_call, row ({tenant}, {call}): its events make another call")?;
     }
     output.flush()
 }
