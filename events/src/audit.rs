@@ -37,6 +37,12 @@ pub struct AuditRow {
 }
 
 impl AuditRow {
+    /// The row as a line of an export.
+    pub fn to_line(&self) -> String {
+        let value = serde_json::to_value(self).unwrap_or_default();
+        canonical::to_string(&value) + "\n"
+    }
+
     /// What `hash` must be, given everything else in the row.
     pub fn expected_hash(&self) -> String {
         self.hash_over(&canonical::to_string(&self.data))

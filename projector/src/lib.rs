@@ -2,6 +2,8 @@
 //!
 //! The projector never appends to the log, and it acknowledges nothing to the broker: its place is its own checkpoint.
 
+mod archiver;
+mod audit_row;
 mod batch;
 mod checkpoint;
 mod heads;
@@ -15,6 +17,7 @@ mod runner;
 use sqlx::PgPool;
 use toolgate_store::Log;
 
+pub use archiver::{ArchiveError, Archived, Archiver};
 pub use runner::Projector;
 
 /// The name under which checkpoints are kept.

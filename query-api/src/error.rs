@@ -1,5 +1,5 @@
 use toolgate_security::Problem;
-use toolgate_store::{ArtifactError, LoadError, LogError};
+use toolgate_store::{ArtifactError, LoadError, LogError, SegmentName};
 
 /// Why a question was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,9 @@ pub enum Error {
     /// 503, or 500 when the read model names an artifact that is not there.
     #[error("an artifact could not be read: {0}")]
     Artifact(#[from] ArtifactError),
+    /// 503, or 500 when the archive does not hold what was archived.
+    #[error("the archived segment {name} cannot be used: {reason}")]
+    Segment { name: SegmentName, reason: String },
 }
 
 impl From<Error> for Problem {
@@ -50,7 +53,7 @@ impl From<Error> for Problem {
             Error::PositionNotReached(_) | Error::NotProjected => Self::unavailable(error.to_string()),
             Error::Database(cause) if is_outage(cause) => unavailable(&error),
             Error::Log(_) | Error::Load(_) | Error::Artifact(ArtifactError::Unavailable(_)) => unavailable(&error),
-            Error::Database(_) | Error::Artifact(ArtifactError::NotFound) => {
+            Error::Database(_) | Error::Artifact(ArtifactError::NotFound) | Error::Segment { .. } => {
                 tracing::error!(error = %error, "a read model could not be read");
                 Self::internal()
             }

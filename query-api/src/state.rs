@@ -6,9 +6,9 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use toolgate_events::Catalog;
 use toolgate_security::{Guard, Places, ReadPool};
-use toolgate_store::{Announcements, Artifacts, Log};
+use toolgate_store::{Announcements, Archive, Artifacts, Log};
 
-use crate::{Error, Health, cursor::CursorKey, stream::Feeds};
+use crate::{Error, Health, cursor::CursorKey, queries::archive::Segments, stream::Feeds};
 
 /// What the endpoints share. Clones are cheap and share everything.
 #[derive(Clone)]
@@ -18,6 +18,7 @@ pub struct State {
     pub(crate) log: Log,
     pub(crate) catalog: Catalog,
     pub(crate) artifacts: Artifacts,
+    pub(crate) segments: Segments,
     pub(crate) cursors: Arc<CursorKey>,
     pub(crate) announcements: Announcements,
     pub(crate) feeds: Feeds,
@@ -56,7 +57,7 @@ impl State {
         pool: ReadPool,
         log: Log,
         catalog: Catalog,
-        artifacts: Artifacts,
+        (artifacts, archive): (Artifacts, Archive),
         options: &Options,
         registry: &mut Registry,
     ) -> Result<Self, Error> {
@@ -64,10 +65,11 @@ impl State {
         registry.register("sse_clients", "Event streams open", sse_clients.clone());
         let health = Health::watch(log.clone(), pool.clone(), options.stalled_after, registry);
         let announcements = Announcements::open(&log).await?;
+        let segments = Segments::new(archive);
         Ok(Self {
             guard,
             cursors: Arc::new(CursorKey::derive(&options.cursor_secret)),
-            feeds: Feeds::new(pool.clone(), announcements.clone()),
+            feeds: Feeds::new(pool.clone(), segments.clone(), announcements.clone()),
             announcements,
             streams: Places::for_streams(options.max_connections),
             sse_clients,
@@ -77,6 +79,7 @@ impl State {
             log,
             catalog,
             artifacts,
+            segments,
         })
     }
 

@@ -6,6 +6,7 @@
 
 mod access;
 mod app;
+mod archive;
 mod attacks;
 mod basehub;
 mod census;

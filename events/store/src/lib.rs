@@ -5,6 +5,7 @@
 mod access;
 mod announce;
 mod append;
+pub mod archive;
 mod artifacts;
 pub mod bare;
 mod clock;
@@ -27,6 +28,7 @@ mod set_up;
 pub use access::{Grant, MAX_PARTITIONS, Permissions, User};
 pub use announce::{AnnouncedOutcome, Projected, Replies, ReplyTo, WaitForReply};
 pub use append::{AppendError, Expect};
+pub use archive::{Archive, SegmentName};
 pub use artifacts::{ArtifactError, Artifacts};
 pub use clock::Clock;
 pub use connect::{Login, TlsFiles};

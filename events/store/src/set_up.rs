@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use toolgate_events::Partition;
 
 use crate::{
-    LogError, LogOptions, artifacts, definitions,
+    LogError, LogOptions, archive, artifacts, definitions,
     log::{PARTITIONS_KEY, SETUP_CONCURRENCY},
     park, quota, revocations,
 };
@@ -32,7 +32,10 @@ pub(crate) async fn set_up(context: &Context, options: &LogOptions) -> Result<()
         .buffer_unordered(SETUP_CONCURRENCY)
         .try_collect::<()>()
         .await?;
-    ensure_bucket(context, options).await
+    for bucket in [artifacts::BUCKET, archive::BUCKET] {
+        ensure_bucket(context, options, bucket).await?;
+    }
+    Ok(())
 }
 
 /// Opens a partition that exists.
@@ -61,15 +64,12 @@ async fn ensure(context: &Context, config: Config) -> Result<(), LogError> {
     context.create_stream(config).await.map(drop).map_err(|source| not_created(name, source))
 }
 
-async fn ensure_bucket(context: &Context, options: &LogOptions) -> Result<(), LogError> {
-    if context.get_object_store(artifacts::BUCKET).await.is_ok() {
+async fn ensure_bucket(context: &Context, options: &LogOptions, bucket: &str) -> Result<(), LogError> {
+    if context.get_object_store(bucket).await.is_ok() {
         return Ok(());
     }
-    let config = object_store::Config {
-        bucket: artifacts::BUCKET.to_owned(),
-        num_replicas: options.replicas,
-        ..object_store::Config::default()
-    };
+    let config =
+        object_store::Config { bucket: bucket.to_owned(), num_replicas: options.replicas, ..object_store::Config::default() };
     let created = context.create_object_store(config).await;
     created.map(drop).map_err(|error| LogError::Bucket(error.to_string()))
 }

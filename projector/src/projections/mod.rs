@@ -205,6 +205,6 @@ fn feeds_a_read_model(tool: &str) -> bool {
 }
 
 /// PostgreSQL has no unsigned integers; nothing here comes near the difference.
-fn signed(number: u64) -> i64 {
+pub fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

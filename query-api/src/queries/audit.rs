@@ -1,10 +1,16 @@
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use sqlx::{Postgres, QueryBuilder, Row, postgres::PgRow, types::Json};
 use toolgate_events::{CallId, audit::AuditRow};
 use toolgate_security::TenantTx;
+use uuid::Uuid;
 
-use super::{bigint, unsigned};
+use super::{
+    archive::{self, Segments},
+    bigint, tool_calls, unsigned,
+};
 use crate::Error;
 
 const COLUMNS: &str = "a.position, a.stream_sequence, a.event_id, a.event_type, a.event_version, a.aggregate_type, a.aggregate_id, \
@@ -34,6 +40,17 @@ pub(crate) struct Stretch {
     pub up_to: u64,
 }
 
+impl AuditFilter {
+    /// What [`push_filter`] says in SQL.
+    pub(super) fn lets_through(&self, row: &AuditRow) -> bool {
+        self.call_id.is_none_or(|call| row.aggregate_id == call.0)
+            && self.actor.as_ref().is_none_or(|actor| row.actor == *actor)
+            && self.event_type.as_ref().is_none_or(|event_type| row.event_type == *event_type)
+            && self.from.is_none_or(|from| row.occurred_at >= from)
+            && self.to.is_none_or(|to| row.occurred_at < to)
+    }
+}
+
 impl Stretch {
     pub(crate) fn after(after: u64) -> Self {
         Self { after, up_to: u64::MAX }
@@ -51,6 +68,7 @@ pub(crate) struct StreamedRow {
 /// The first rows of a stretch, ascending, and whether more follow: `limit` rows, or fewer where their data is large.
 pub(crate) async fn page(
     tx: &mut TenantTx,
+    segments: &Segments,
     filter: &AuditFilter,
     stretch: Stretch,
     limit: usize,
@@ -59,20 +77,35 @@ pub(crate) async fn page(
     push_filter(&mut query, filter, stretch);
     // One more, to see whether it exists.
     push_limit(&mut query, limit + 1);
-    collect(query, tx, Bounds { rows: limit, data: MAX_DATA }, audit_row).await
+    let bounds = Bounds { rows: limit, data: MAX_DATA };
+    let (rows, has_more) = collect(query, tx, bounds, audit_row).await?;
+    if !may_be_archived(tx, stretch, rows.first()).await? {
+        return Ok((rows, has_more));
+    }
+    let archived = Archived::read(tx, segments, filter, None, stretch, bounds).await?;
+    Ok(archived.joined(rows, has_more, limit, |row| row.position))
 }
 
 /// Every event of one call, ascending. A refusal is no call.
-pub(crate) async fn of_call(tx: &mut TenantTx, call: CallId) -> Result<Vec<AuditRow>, Error> {
+pub(crate) async fn of_call(tx: &mut TenantTx, segments: &Segments, call: CallId) -> Result<Vec<AuditRow>, Error> {
+    let filter = AuditFilter { call_id: Some(call), ..AuditFilter::default() };
     let mut query = QueryBuilder::new(format!("select {COLUMNS} from audit_event a where"));
-    push_filter(&mut query, &AuditFilter { call_id: Some(call), ..AuditFilter::default() }, Stretch::after(0));
+    push_filter(&mut query, &filter, Stretch::after(0));
     query.push(" and a.aggregate_type <> 'refusal' order by a.position");
-    Ok(query.build().try_map(|row: PgRow| audit_row(&row)).fetch_all(&mut **tx).await?)
+    let rows = query.build().try_map(|row: PgRow| audit_row(&row)).fetch_all(&mut **tx).await?;
+    // Where a call begins and ends is known without looking through the archive.
+    let Some(stretch) = tool_calls::stretch(tx, call).await? else { return Ok(rows) };
+    if !may_be_archived(tx, stretch, rows.first()).await? {
+        return Ok(rows);
+    }
+    let archived = Archived::read(tx, segments, &filter, None, stretch, Bounds::NONE).await?;
+    Ok(archived.joined(rows, false, usize::MAX, |row| row.position).0)
 }
 
 /// [`page`] for the event stream.
 pub(crate) async fn streamed_page(
     tx: &mut TenantTx,
+    segments: &Segments,
     filter: &AuditFilter,
     session_id: Option<&str>,
     stretch: Stretch,
@@ -93,7 +126,88 @@ pub(crate) async fn streamed_page(
         let (session_id, traceparent) = (row.try_get("session_id")?, row.try_get("traceparent")?);
         Ok(StreamedRow { audit: audit_row(row)?, session_id, traceparent })
     };
-    collect(query, tx, Bounds { rows: limit, data: MAX_STREAMED_DATA }, streamed_row).await
+    let bounds = Bounds { rows: limit, data: MAX_STREAMED_DATA };
+    let (rows, has_more) = collect(query, tx, bounds, streamed_row).await?;
+    let first = rows.first().map(|row| &row.audit);
+    if !may_be_archived(tx, stretch, first).await? {
+        return Ok((rows, has_more));
+    }
+    // An archived row does not say its session.
+    let calls = match session_id {
+        Some(session_id) => Some(tool_calls::of_session(tx, session_id).await?),
+        None => None,
+    };
+    let archived = Archived::read(tx, segments, filter, calls.as_ref(), stretch, bounds).await?;
+    let sessions = tool_calls::sessions(tx, archived.rows.iter().map(|row| row.aggregate_id).collect()).await?;
+    let streamed = |audit: AuditRow| {
+        let session_id = sessions.get(&audit.aggregate_id).cloned();
+        StreamedRow { audit, session_id, traceparent: None }
+    };
+    Ok(archived.map(streamed).joined(rows, has_more, limit, |row| row.audit.position))
+}
+
+/// Whether rows of a stretch have left the table. It is asked after the table, of which `first` is the first row found: the archive
+/// only grows, so a row that has left meanwhile is found there, and what begins where it should has lost nothing.
+async fn may_be_archived(tx: &mut TenantTx, stretch: Stretch, first: Option<&AuditRow>) -> Result<bool, Error> {
+    if first.is_some_and(|first| first.position == stretch.after + 1) {
+        return Ok(false);
+    }
+    Ok(archive::archived_to(tx).await? > stretch.after)
+}
+
+/// What the archive has of a stretch.
+struct Archived<T> {
+    rows: Vec<T>,
+    /// Whether there is more of it in the archive.
+    has_more: bool,
+    /// Where the archive ends.
+    up_to: u64,
+}
+
+impl Archived<AuditRow> {
+    async fn read(
+        tx: &mut TenantTx,
+        segments: &Segments,
+        filter: &AuditFilter,
+        calls: Option<&HashSet<Uuid>>,
+        stretch: Stretch,
+        bounds: Bounds,
+    ) -> Result<Self, Error> {
+        let up_to = archive::archived_to(tx).await?;
+        let stretch = Stretch { up_to: stretch.up_to.min(up_to), ..stretch };
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        let take = |row: &AuditRow, data: usize| {
+            if calls.is_some_and(|calls| !calls.contains(&row.aggregate_id)) {
+                return true;
+            }
+            bytes += data;
+            let fits = !bounds.are_reached(rows.len(), bytes);
+            if fits {
+                rows.push(row.clone());
+            }
+            fits
+        };
+        let has_more = segments.read(tx, filter, stretch, take).await?;
+        Ok(Self { rows, has_more, up_to })
+    }
+}
+
+impl<T> Archived<T> {
+    fn map<U>(self, convert: impl FnMut(T) -> U) -> Archived<U> {
+        Archived { rows: self.rows.into_iter().map(convert).collect(), has_more: self.has_more, up_to: self.up_to }
+    }
+
+    /// The page that these rows and those of the table make together.
+    fn joined(mut self, table: Vec<T>, table_has_more: bool, limit: usize, position: impl Fn(&T) -> u64) -> (Vec<T>, bool) {
+        // What is archived may still be in the table.
+        let mut newer = table.into_iter().filter(|row| position(row) > self.up_to);
+        if !self.has_more {
+            let left = limit - self.rows.len();
+            self.rows.extend(newer.by_ref().take(left));
+        }
+        let has_more = self.has_more || table_has_more || newer.next().is_some();
+        (self.rows, has_more)
+    }
 }
 
 /// What one page may hold.
@@ -105,6 +219,8 @@ struct Bounds {
 }
 
 impl Bounds {
+    const NONE: Self = Self { rows: usize::MAX, data: usize::MAX };
+
     /// Whether a page of so many rows is full before a row with which its data comes to so many bytes. The first row always fits.
     fn are_reached(self, rows: usize, data: usize) -> bool {
         rows == self.rows || (data > self.data && rows > 0)

@@ -1,6 +1,7 @@
 //! The questions put to the read models, each through a [`TenantTx`](toolgate_security::TenantTx): row-level security, not a
 //! `where`, keeps the tenants apart.
 
+pub(crate) mod archive;
 pub(crate) mod audit;
 pub(crate) mod documents;
 pub(crate) mod positions;

@@ -1,3 +1,5 @@
+use std::collections::{HashMap, HashSet};
+
 use serde::{Deserialize, de::IntoDeserializer};
 use serde_json::Value;
 use sqlx::{Postgres, QueryBuilder, Row, postgres::PgRow, types::Json};
@@ -5,7 +7,7 @@ use toolgate_events::{CallError, CallId, CallLinks, CallView, Status};
 use toolgate_security::TenantTx;
 use uuid::Uuid;
 
-use super::{bigint, unsigned};
+use super::{audit::Stretch, bigint, unsigned};
 use crate::Error;
 
 const SELECT: &str = "select call_id, tool, status, session_id, result, error, cached, stale, attempts, requested_at, \
@@ -31,6 +33,31 @@ pub(crate) async fn find(tx: &mut TenantTx, call: CallId) -> Result<Option<CallV
     query.push(" where call_id = ").push_bind(call.0);
     let found = query.build().try_map(|row: PgRow| listed_call(&row)).fetch_optional(&mut **tx).await?;
     Ok(found.map(|call| call.view))
+}
+
+/// The positions between which a call's events lie: after the first, up to the second. Nothing for what is no call.
+pub(crate) async fn stretch(tx: &mut TenantTx, call: CallId) -> Result<Option<Stretch>, Error> {
+    let found: Option<(i64, i64)> = sqlx::query_as("select requested_position, position from tool_call where call_id = $1")
+        .bind(call.0)
+        .fetch_optional(&mut **tx)
+        .await?;
+    Ok(found.map(|(first, last)| Stretch { after: first.unsigned_abs().saturating_sub(1), up_to: last.unsigned_abs() }))
+}
+
+/// The calls of a session.
+pub(crate) async fn of_session(tx: &mut TenantTx, session_id: &str) -> Result<HashSet<Uuid>, Error> {
+    let calls = sqlx::query_scalar("select call_id from tool_call where session_id = $1").bind(session_id);
+    Ok(calls.fetch_all(&mut **tx).await?.into_iter().collect())
+}
+
+/// The sessions of those calls that have one.
+pub(crate) async fn sessions(tx: &mut TenantTx, calls: Vec<Uuid>) -> Result<HashMap<Uuid, String>, Error> {
+    let sessions: Vec<(Uuid, String)> =
+        sqlx::query_as("select call_id, session_id from tool_call where call_id = any($1) and session_id is not null")
+            .bind(calls)
+            .fetch_all(&mut **tx)
+            .await?;
+    Ok(sessions.into_iter().collect())
 }
 
 /// The newest calls requested before a position.

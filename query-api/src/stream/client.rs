@@ -119,7 +119,7 @@ impl Client {
             AuditFilter { call_id: self.filter.call_id, event_type: self.filter.event_type.clone(), ..AuditFilter::default() };
         let stretch = Stretch { after: self.place.0, up_to: self.watermark };
         let session_id = self.filter.session_id.as_deref();
-        let (events, has_more) = feed::read(&self.pool, self.tenant, &filter, session_id, stretch, self.rows).await?;
+        let (events, has_more) = self.feeds.read_history(self.tenant, &filter, session_id, stretch, self.rows).await?;
         // Without more, everything up to the watermark has been seen, filtered or not.
         self.place = Place(match events.last() {
             Some(last) if has_more => last.position,

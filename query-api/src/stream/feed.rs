@@ -14,6 +14,7 @@ use super::cloud_event::Rendered;
 use crate::{
     Error,
     queries::{
+        archive::Segments,
         audit::{self, AuditFilter, Stretch},
         positions,
     },
@@ -32,13 +33,14 @@ type Senders = Arc<Mutex<HashMap<TenantId, broadcast::Sender<Arc<Rendered>>>>>;
 #[derive(Clone)]
 pub(crate) struct Feeds {
     pool: ReadPool,
+    segments: Segments,
     announcements: Announcements,
     senders: Senders,
 }
 
 impl Feeds {
-    pub(crate) fn new(pool: ReadPool, announcements: Announcements) -> Self {
-        Self { pool, announcements, senders: Senders::default() }
+    pub(crate) fn new(pool: ReadPool, segments: Segments, announcements: Announcements) -> Self {
+        Self { pool, segments, announcements, senders: Senders::default() }
     }
 
     /// The tenant's events from now on: everything that is not in the database when this returns will come.
@@ -93,7 +95,24 @@ impl Feeds {
     }
 
     async fn read(&self, tenant: TenantId, after: u64) -> Result<(Vec<Rendered>, bool), Error> {
-        read(&self.pool, tenant, &AuditFilter::default(), None, Stretch::after(after), PAGE).await
+        self.read_history(tenant, &AuditFilter::default(), None, Stretch::after(after), PAGE).await
+    }
+
+    /// One page of events, and whether more follow.
+    pub(super) async fn read_history(
+        &self,
+        tenant: TenantId,
+        filter: &AuditFilter,
+        session_id: Option<&str>,
+        stretch: Stretch,
+        limit: usize,
+    ) -> Result<(Vec<Rendered>, bool), Error> {
+        let mut tx = TenantTx::begin(&self.pool, tenant).await?;
+        let (rows, has_more) = audit::streamed_page(&mut tx, &self.segments, filter, session_id, stretch, limit).await?;
+        tx.end().await?;
+        let rendered = rows.into_iter().map(|row| Rendered::new(tenant.0, row)).collect::<Result<_, _>>();
+        let rendered = rendered.map_err(|error| sqlx::Error::Decode(error.into()))?;
+        Ok((rendered, has_more))
     }
 
     fn senders(&self) -> std::sync::MutexGuard<'_, HashMap<TenantId, broadcast::Sender<Arc<Rendered>>>> {
@@ -108,23 +127,6 @@ pub(super) async fn newest(pool: &ReadPool, tenant: TenantId) -> Result<u64, Err
     let newest = positions::newest(&mut tx).await?;
     tx.end().await?;
     Ok(newest)
-}
-
-/// One page of events, and whether more follow.
-pub(super) async fn read(
-    pool: &ReadPool,
-    tenant: TenantId,
-    filter: &AuditFilter,
-    session_id: Option<&str>,
-    stretch: Stretch,
-    limit: usize,
-) -> Result<(Vec<Rendered>, bool), Error> {
-    let mut tx = TenantTx::begin(pool, tenant).await?;
-    let (rows, has_more) = audit::streamed_page(&mut tx, filter, session_id, stretch, limit).await?;
-    tx.end().await?;
-    let rendered = rows.into_iter().map(|row| Rendered::new(tenant.0, row)).collect::<Result<_, _>>();
-    let rendered = rendered.map_err(|error| sqlx::Error::Decode(error.into()))?;
-    Ok((rendered, has_more))
 }
 
 impl fmt::Debug for Feeds {

@@ -13,6 +13,7 @@ use crate::{
     settings::{self, Flags, LogFormat, Profile, Settings},
 };
 
+mod audit;
 mod bench;
 mod command_api;
 mod knowledge;
@@ -50,6 +51,7 @@ enum Command {
     Migrate(migrate::Migrate),
     Token(token::Token),
     Tenant(tenant::Tenant),
+    Audit(audit::Audit),
     Bench(bench::Bench),
     Knowledge(knowledge::Knowledge),
     Mcp(mcp::Mcp),
@@ -99,6 +101,8 @@ enum Error {
     Start(#[source] std::io::Error),
     #[error("cannot write {folder}: {source}")]
     Folder { folder: std::path::PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Archive(#[from] toolgate_projector::ArchiveError),
     #[error(transparent)]
     Loader(#[from] crate::loader::Error),
     #[error("cannot describe the interface: {0}")]
@@ -156,6 +160,7 @@ async fn dispatch(command: Command) -> Result<(), Error> {
         Command::Migrate(migrate) => migrate.run().await,
         Command::Token(token) => token.run().await,
         Command::Tenant(tenant) => tenant.run().await,
+        Command::Audit(audit) => audit.run().await,
         Command::Bench(bench) => bench.run().await,
         Command::Knowledge(knowledge) => knowledge.run().await,
         Command::Mcp(mcp) => mcp.run().await,

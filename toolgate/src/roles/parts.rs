@@ -20,7 +20,7 @@ use toolgate_security::{
     Admission, AllowList, Egress, EgressLimits, Guard, Limiter, Networks, Policies, Policy, RateLimits, ReadPool, SystemResolver,
     Violations, WebhookSecret,
 };
-use toolgate_store::{Artifacts, Clock, Discovered, Log};
+use toolgate_store::{Archive, Artifacts, Clock, Discovered, Log};
 use toolgate_workers::{BaseHub, Mcp, McpOptions, McpServer, McpTransport, Pattern, ResultCache, Webhook, Worker};
 
 use super::{Context, Error, Role, access::Access, shared_counters::SharedCounters};
@@ -118,10 +118,10 @@ impl<'a> Parts<'a> {
         let options = toolgate_query_api::Options::new(secret, settings.max_connections);
         let log = self.log(Role::QueryApi).await?;
         self.discovered(&log).await?;
-        let artifacts = Artifacts::open(&log).await?;
+        let buckets = (Artifacts::open(&log).await?, Archive::open(&log).await?);
         let pool = self.read_pool(true)?;
         let guard = self.guard(&log, registry).await?;
-        Ok(toolgate_query_api::State::open(guard, pool, log, self.catalog.clone(), artifacts, &options, registry).await?)
+        Ok(toolgate_query_api::State::open(guard, pool, log, self.catalog.clone(), buckets, &options, registry).await?)
     }
 
     /// Only entrances need it: a worker knows no keys.

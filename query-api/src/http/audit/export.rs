@@ -18,6 +18,7 @@ use crate::{
     Error, State,
     http::{page::check_text, refusals::Refusals},
     queries::{
+        archive::Segments,
         audit::{self, AuditFilter, Stretch},
         positions,
     },
@@ -77,10 +78,10 @@ pub(crate) async fn export_audit(
         to: parameters.to,
     };
     let place = state.streams.take_for(principal.tenant_id)?;
-    let tenant = principal.tenant_id;
+    let history = History { pool: state.pool, segments: state.segments, tenant: principal.tenant_id };
     // It ends when the token would not be accepted any more.
     let standing = Standing::new(&state.guard, principal, "audit:export", LEEWAY);
-    let export = Export::begin(state.pool, tenant, filter, parameters.after.unwrap_or(0), standing, place).await?;
+    let export = Export::begin(history, filter, parameters.after.unwrap_or(0), standing, place).await?;
     let lines = stream::try_unfold(export, |mut export| async move {
         let lines = export.next_lines().await.inspect_err(|cut| tracing::warn!(error = %cut, "an export was cut off"))?;
         Ok::<_, Cut>(lines.map(|lines| (lines, export)))
@@ -99,10 +100,16 @@ enum Cut {
     Failed(#[from] Error),
 }
 
+/// Where the rows are.
+struct History {
+    pool: ReadPool,
+    segments: Segments,
+    tenant: TenantId,
+}
+
 /// An export under way: one page in memory, never a transaction across pages.
 struct Export {
-    pool: ReadPool,
-    tenant: TenantId,
+    history: History,
     filter: AuditFilter,
     /// What is still to be read; none after the last page.
     left: Option<Stretch>,
@@ -111,18 +118,11 @@ struct Export {
 }
 
 impl Export {
-    async fn begin(
-        pool: ReadPool,
-        tenant: TenantId,
-        filter: AuditFilter,
-        after: u64,
-        standing: Standing,
-        place: Place,
-    ) -> Result<Self, Error> {
-        let mut tx = TenantTx::begin(&pool, tenant).await?;
+    async fn begin(history: History, filter: AuditFilter, after: u64, standing: Standing, place: Place) -> Result<Self, Error> {
+        let mut tx = TenantTx::begin(&history.pool, history.tenant).await?;
         let up_to = positions::newest(&mut tx).await?;
         tx.end().await?;
-        Ok(Self { pool, tenant, filter, left: Some(Stretch { after, up_to }), standing, _place: place })
+        Ok(Self { history, filter, left: Some(Stretch { after, up_to }), standing, _place: place })
     }
 
     async fn next_lines(&mut self) -> Result<Option<Bytes>, Cut> {
@@ -131,16 +131,16 @@ impl Export {
         let (rows, has_more) = tokio::select! {
             biased;
             lost = self.standing.lost() => return Err(lost.into()),
-            page = page(&self.pool, self.tenant, &self.filter, stretch) => page?,
+            page = page(&self.history, &self.filter, stretch) => page?,
         };
         self.left = rows.last().filter(|_| has_more).map(|last| Stretch { after: last.position, ..stretch });
         Ok(Some(lines(&rows)?))
     }
 }
 
-async fn page(pool: &ReadPool, tenant: TenantId, filter: &AuditFilter, stretch: Stretch) -> Result<(Vec<AuditRow>, bool), Error> {
-    let mut tx = TenantTx::begin(pool, tenant).await?;
-    let page = audit::page(&mut tx, filter, stretch, PAGE).await?;
+async fn page(history: &History, filter: &AuditFilter, stretch: Stretch) -> Result<(Vec<AuditRow>, bool), Error> {
+    let mut tx = TenantTx::begin(&history.pool, history.tenant).await?;
+    let page = audit::page(&mut tx, &history.segments, filter, stretch, PAGE).await?;
     tx.end().await?;
     Ok(page)
 }

@@ -67,7 +67,7 @@ pub(crate) async fn list_audit(
     };
 
     let mut tx = TenantTx::begin(&state.pool, principal.tenant_id).await.map_err(Error::from)?;
-    let (items, has_more) = audit::page(&mut tx, &filter, stretch, limit).await?;
+    let (items, has_more) = audit::page(&mut tx, &state.segments, &filter, stretch, limit).await?;
     tx.end().await.map_err(Error::from)?;
     let next_cursor = items.last().filter(|_| has_more).map(|last| last.position.to_string());
     Ok(Json(Page { items, next_cursor }))

@@ -42,7 +42,7 @@ pub(crate) async fn list_tool_call_events(
 
 async fn find(state: &State, tenant: TenantId, call: CallId) -> Result<Vec<AuditRow>, Error> {
     let mut tx = TenantTx::begin(&state.pool, tenant).await?;
-    let events = audit::of_call(&mut tx, call).await?;
+    let events = audit::of_call(&mut tx, &state.segments, call).await?;
     tx.end().await?;
     Ok(events)
 }

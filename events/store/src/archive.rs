@@ -1,0 +1,103 @@
+use std::io::{self, BufRead, BufReader, Write};
+
+use async_nats::jetstream::object_store::{GetErrorKind, ObjectMetadata, ObjectStore, PutErrorKind};
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use tokio::io::AsyncReadExt;
+use toolgate_events::{TenantId, audit::AuditRow};
+
+use crate::{ArtifactError, Log};
+
+pub(crate) const BUCKET: &str = "archive";
+
+/// The segments of audit trails that have left the database, in JetStream's object store. What each must look like is in the
+/// database.
+#[derive(Clone)]
+pub struct Archive(ObjectStore);
+
+/// The stretch of positions that a segment holds, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentName {
+    pub tenant: TenantId,
+    pub first_position: u64,
+    pub last_position: u64,
+}
+
+impl Archive {
+    /// # Errors
+    /// [`ArtifactError::Unavailable`]
+    pub async fn open(log: &Log) -> Result<Self, ArtifactError> {
+        log.context.get_object_store(BUCKET).await.map(Self).map_err(|error| ArtifactError::Unavailable(error.to_string()))
+    }
+
+    /// Keeps a segment's bytes. Those that were kept under its name before are replaced.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Unavailable`]
+    pub async fn put(&self, segment: SegmentName, bytes: &[u8]) -> Result<(), ArtifactError> {
+        let meta = ObjectMetadata { name: segment.to_string(), ..ObjectMetadata::default() };
+        let mut reader = bytes;
+        match self.0.put(meta, &mut reader).await {
+            Ok(_) => Ok(()),
+            // The new bytes are there already; the old ones stay behind, out of reach.
+            Err(error) if error.kind() == PutErrorKind::PurgeOldChunks => Ok(()),
+            Err(error) => Err(ArtifactError::Unavailable(error.to_string())),
+        }
+    }
+
+    /// A segment's bytes, `size` of them at the most.
+    ///
+    /// # Errors
+    /// [`ArtifactError`]
+    pub async fn get(&self, segment: SegmentName, size: u64) -> Result<Vec<u8>, ArtifactError> {
+        let object = self.0.get(segment.to_string()).await.map_err(|error| match error.kind() {
+            GetErrorKind::NotFound => ArtifactError::NotFound,
+            _ => ArtifactError::Unavailable(error.to_string()),
+        })?;
+        let mut bytes = Vec::new();
+        let read = object.take(size).read_to_end(&mut bytes).await;
+        read.map_err(|error| ArtifactError::Unavailable(error.to_string()))?;
+        Ok(bytes)
+    }
+}
+
+/// Rows as a segment keeps them: the lines of an export, compressed (gzip, RFC 1952).
+///
+/// # Errors
+/// None for rows that were read from anywhere; the signature is serde's and the compressor's.
+pub fn pack(rows: &[AuditRow]) -> io::Result<Vec<u8>> {
+    let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+    for row in rows {
+        packed.write_all(row.to_line().as_bytes())?;
+    }
+    packed.finish()
+}
+
+/// The rows of a segment, of which there are `expected`.
+///
+/// # Errors
+/// When the bytes are no such segment.
+pub fn unpack(bytes: &[u8], expected: u64) -> io::Result<Vec<AuditRow>> {
+    let mut rows = Vec::new();
+    for line in BufReader::new(GzDecoder::new(bytes)).lines() {
+        if rows.len() as u64 == expected {
+            return Err(io::Error::other("it has more rows than it says"));
+        }
+        rows.push(serde_json::from_str(&line?)?);
+    }
+    if (rows.len() as u64) < expected {
+        return Err(io::Error::other("it has fewer rows than it says"));
+    }
+    Ok(rows)
+}
+
+impl std::fmt::Display for SegmentName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}-{}.ndjson.gz", self.tenant, self.first_position, self.last_position)
+    }
+}
+
+impl std::fmt::Debug for Archive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Archive")
+    }
+}
