@@ -111,4 +111,15 @@ impl History {
         }
         Ok(replaying.take())
     }
+
+    /// The last position that left for the archive, 0 for none: a replay begins after it.
+    ///
+    /// # Errors
+    /// [`Error::Database`]
+    pub async fn archived(&self) -> Result<u64, Error> {
+        let pool = self.pool([]);
+        let last: i64 = sqlx::query_scalar("select coalesce(max(last_position), 0) from audit_segment").fetch_one(&pool).await?;
+        pool.close().await;
+        Ok(u64::try_from(last).unwrap_or_default())
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use toolgate_events::canonical;
 
-use super::{Error, schema, tables::Table};
+use super::{Error, schema, snapshot::Archived, tables::Table};
 
 /// How many differences of a table are named; all are counted.
 const NAMED: usize = 10;
@@ -47,6 +47,8 @@ pub enum Kind {
     OnlyRebuilt,
     /// These columns differ.
     Columns(Vec<String>),
+    /// The archived rows up to this one end with another hash.
+    Archive,
 }
 
 impl Comparison {
@@ -61,6 +63,7 @@ impl fmt::Display for Difference {
         match &self.kind {
             Kind::OnlyLive => f.write_str("no event made it"),
             Kind::OnlyRebuilt => f.write_str("it is missing"),
+            Kind::Archive => f.write_str("what is archived up to here ends with another hash"),
             Kind::Columns(columns) => write!(f, "{} differs", columns.join(", ")),
         }
     }
@@ -68,7 +71,8 @@ impl fmt::Display for Difference {
 
 type Row = (Vec<String>, String);
 
-/// Compares one table. Each connection sees what its transaction does.
+/// Compares one table. Each connection sees what its transaction does. Rows of the trail that left for the archive are compared by
+/// the hash at its end, which holds all of them.
 ///
 /// # Errors
 /// Whatever the database says.
@@ -77,11 +81,30 @@ pub async fn compare(
     rebuilt: &mut PgConnection,
     beside: &str,
     table: &Table,
+    archived: &[Archived],
 ) -> Result<Comparison, Error> {
     let (live_query, rebuilt_query) = (table.select(schema::LIVE), table.select(beside));
-    let live = Reader::new(sqlx::query_as(&live_query).fetch(live));
-    let rebuilt = Reader::new(sqlx::query_as(&rebuilt_query).fetch(rebuilt));
-    merge(live, rebuilt, table.name.clone()).await
+    let tenants = || archived.iter().map(|end| end.tenant_id).collect::<Vec<_>>();
+    let last = || archived.iter().map(|end| end.last_position).collect::<Vec<_>>();
+    let mut comparison = {
+        let live = Reader::new(sqlx::query_as(&live_query).bind(tenants()).bind(last()).fetch(live));
+        let rebuilt = Reader::new(sqlx::query_as(&rebuilt_query).bind(tenants()).bind(last()).fetch(&mut *rebuilt));
+        merge(live, rebuilt, table.name.clone()).await?
+    };
+    if table.is_the_trail() {
+        for Archived { tenant_id, last_position, hash } in archived {
+            let query = format!("select hash from {beside}.audit_event where tenant_id = $1 and position = $2");
+            let found: Option<String> =
+                sqlx::query_scalar(&query).bind(tenant_id).bind(last_position).fetch_optional(&mut *rebuilt).await?;
+            if found.as_ref() != Some(hash) {
+                comparison.differences += 1;
+                let key = vec![tenant_id.to_string(), last_position.to_string()];
+                comparison.first.push(Difference { key, kind: Kind::Archive });
+            }
+        }
+        comparison.first.truncate(NAMED);
+    }
+    Ok(comparison)
 }
 
 async fn merge<L, R>(mut live: Reader<L>, mut rebuilt: Reader<R>, table: String) -> Result<Comparison, Error>

@@ -250,9 +250,11 @@ impl Rebuild {
 
     async fn compare_with(&self, snapshot: &mut Snapshot, tables: &[Table]) -> Result<Vec<Comparison>, Error> {
         let mut rebuilt = self.beside.database.acquire().await?;
+        let archived = snapshot.archived().await?;
+        let beside = self.options.purpose.schema();
         let mut found = Vec::with_capacity(tables.len());
         for table in tables {
-            found.push(compare::compare(snapshot.connection(), &mut rebuilt, self.options.purpose.schema(), table).await?);
+            found.push(compare::compare(snapshot.connection(), &mut rebuilt, beside, table, &archived).await?);
         }
         Ok(found)
     }

@@ -1,6 +1,7 @@
 //! `toolgate replay`: projections made anew are equal to the live ones, whatever the log holds and whoever dies; a switch is noticed by
 //! nobody; and no tool runs.
 
+mod archive;
 mod calls;
 mod crashes;
 mod damage;

@@ -14,6 +14,10 @@ pub(super) async fn show(reader: PgConnectOptions, tenant: Uuid, call: Option<Uu
         Some(call) => history.call(CallId(call)).await?,
         None => history.tenant().await?,
     };
+    let archived = history.archived().await?;
+    if archived > 0 {
+        eprintln!("positions up to {archived} are in the archive and are not replayed: GET /v1/audit/export has them");
+    }
     let mut output = io::stdout().lock();
     let mut line = |value: serde_json::Value| writeln!(output, "{value}");
     for event in &replayed.events {
