@@ -25,6 +25,9 @@ pub struct CallView {
     /// Whether it is older than the caller accepts, because the other side is down; absent when it is not.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub stale: Option<bool>,
+    /// Whether its arguments, its result or the detail of its error are gone because they were erased; absent when they are not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub erased: Option<bool>,
     pub attempts: u32,
     #[serde(with = "serde_text::timestamp")]
     #[schemars(with = "DateTime<Utc>")]
@@ -74,6 +77,7 @@ mod tests {
             error: None,
             cached: None,
             stale: None,
+            erased: None,
             attempts: 0,
             requested_at: DateTime::from_timestamp(0, 5_000).unwrap(),
             finished_at: None,

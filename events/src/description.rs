@@ -101,7 +101,7 @@ mod tests {
         let names: Vec<_> = events.iter().map(|event| event.event_type.as_str()).collect();
         assert!(names.contains(&ToolCallEvent::REQUESTED) && names.contains(&RefusalEvent::RATE_LIMITED), "{names:?}");
         let requested = events.iter().find(|event| event.event_type == ToolCallEvent::REQUESTED).unwrap();
-        assert_eq!(requested.versions, [1, 2]);
+        assert_eq!(requested.versions, [1, 2, 3]);
         for event in &events {
             assert!(schemas.contains_key(&event.data), "{event:?}");
             assert!(!event.versions.is_empty(), "{event:?}");

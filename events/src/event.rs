@@ -86,7 +86,8 @@ impl ToolCallEvent {
     /// The `event_version` this release writes. Older ones are upcast on reading.
     pub fn version(&self) -> u32 {
         match self {
-            Self::ToolCallRequested(_) | Self::ToolCallSucceeded(_) => 2,
+            Self::ToolCallRequested(_) | Self::ToolCallSucceeded(_) => 3,
+            Self::ToolCallFailed(_) => 2,
             _ => 1,
         }
     }
@@ -122,8 +123,8 @@ impl DomainEvent for ToolCallEvent {
     }
 }
 
-/// A principal asked for a call and was allowed to. Version 2: version 1 kept the decision in loose fields and knew no options
-/// but the timeout.
+/// A principal asked for a call and was allowed to. Version 3: its arguments are sealed. Version 1 kept the decision in loose fields
+/// and knew no options but the timeout.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ToolCallRequested {
     pub tool: String,
@@ -133,9 +134,16 @@ pub struct ToolCallRequested {
     pub session_id: Option<String>,
     #[serde(default)]
     pub options: CallOptions,
-    /// SHA-256 over the canonical request: the same key with another fingerprint is refused.
+    /// Over the canonical request: the same key with another fingerprint is refused. `hmac:` and an HMAC-SHA256, so that nobody can
+    /// guess the arguments from it; a plain SHA-256 before version 3.
     pub request_fingerprint: String,
     pub authorization: Authorization,
+    /// The pseudonym of whoever the content is about, under whose key it is sealed; the tenant's when absent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub data_subject: Option<String>,
+    /// Whether the arguments are gone, because their key was destroyed. Never recorded.
+    #[serde(skip_serializing_if = "is_false", default)]
+    pub erased: bool,
 }
 
 /// What the caller may choose about a call.
@@ -182,7 +190,8 @@ pub struct ToolCallRetried {
     pub reason: String,
 }
 
-/// The tool answered, or what it had answered before will do. Version 2: before that, every result was the call's own.
+/// The tool answered, or what it had answered before will do. Version 3: its result is sealed. Before version 2, every result was the
+/// call's own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ToolCallSucceeded {
     pub tool: String,
@@ -200,9 +209,15 @@ pub struct ToolCallSucceeded {
     /// How old a cached result was.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub age_seconds: Option<u32>,
+    /// As in the request.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub data_subject: Option<String>,
+    /// Whether the result is gone, because its key was destroyed. Never recorded.
+    #[serde(skip_serializing_if = "is_false", default)]
+    pub erased: bool,
 }
 
-/// The tool did not answer, or refused.
+/// The tool did not answer, or refused. Version 2: the error's detail is sealed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ToolCallFailed {
     pub tool: String,
@@ -210,6 +225,12 @@ pub struct ToolCallFailed {
     pub worker: String,
     pub duration_ms: u64,
     pub error: CallError,
+    /// As in the request.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub data_subject: Option<String>,
+    /// Whether the error's detail is gone, because its key was destroyed. Never recorded.
+    #[serde(skip_serializing_if = "is_false", default)]
+    pub erased: bool,
 }
 
 /// A problem object (RFC 9457) as it is recorded with a failed call.
@@ -229,4 +250,10 @@ pub struct ToolCallCancelled {
     pub principal: String,
     /// The `tool_call_requested` event this undoes.
     pub requested_event_id: Uuid,
+}
+
+/// What is not so needs no word.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }

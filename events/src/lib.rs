@@ -14,6 +14,7 @@ mod ids;
 pub mod json_schema;
 pub mod mcp;
 mod refusal;
+pub mod sealing;
 pub mod serde_text;
 mod subject;
 pub mod task;
@@ -23,7 +24,7 @@ mod upcast;
 
 pub use call_view::{CallLinks, CallView};
 pub use catalog::Catalog;
-pub use envelope::{Envelope, Stamp, TraceContext};
+pub use envelope::{Envelope, Form, Stamp, TraceContext};
 pub use event::{
     Authorization, CallError, CallOptions, Event, ToolCallCancelled, ToolCallEvent, ToolCallFailed, ToolCallRequested,
     ToolCallRetried, ToolCallStarted, ToolCallSucceeded,

@@ -55,6 +55,9 @@ pub struct ToolCall {
     #[serde(default)]
     pub stale: bool,
     pub error: Option<CallError>,
+    /// Whether content of the call is gone, because its key was destroyed.
+    #[serde(default)]
+    pub erased: bool,
 }
 
 /// Where a result comes from that was made for an earlier call.
@@ -145,7 +148,7 @@ impl ToolCall {
         if status.is_final() {
             return Err(Error::AlreadyFinished(status));
         }
-        let tool = request.tool.clone();
+        let (tool, data_subject) = (request.tool.clone(), request.data_subject.clone());
         Ok(match command {
             Command::Request(_) => return Err(Error::AlreadyRequested),
             Command::Start { worker } => {
@@ -174,11 +177,14 @@ impl ToolCall {
                     stale: reuse.is_some_and(|reuse| reuse.stale),
                     source_call_id: reuse.map(|reuse| reuse.call_id),
                     age_seconds: reuse.map(|reuse| reuse.age_seconds),
+                    data_subject,
+                    erased: false,
                 })
             }
             Command::Fail { attempt, worker, duration_ms, error } => {
                 self.holds_claim(attempt)?;
-                ToolCallEvent::ToolCallFailed(ToolCallFailed { tool, attempt, worker, duration_ms, error })
+                let erased = false;
+                ToolCallEvent::ToolCallFailed(ToolCallFailed { tool, attempt, worker, duration_ms, error, data_subject, erased })
             }
             Command::Cancel { principal, requested_event_id } => {
                 ToolCallEvent::ToolCallCancelled(ToolCallCancelled { tool, principal, requested_event_id })
@@ -202,6 +208,7 @@ impl ToolCall {
             ToolCallEvent::ToolCallRequested(request) => {
                 if self.request.is_none() {
                     self.status = Some(Status::Requested);
+                    self.erased |= request.erased;
                     self.request = Some(request);
                 }
             }
@@ -217,6 +224,7 @@ impl ToolCall {
                 self.status = Some(Status::Succeeded);
                 self.attempts = self.attempts.max(succeeded.attempt);
                 self.result = Some(succeeded.result);
+                self.erased |= succeeded.erased;
                 self.cached = succeeded.cached;
                 self.stale = succeeded.stale;
             }
@@ -224,6 +232,7 @@ impl ToolCall {
                 self.status = Some(Status::Failed);
                 self.attempts = self.attempts.max(failed.attempt);
                 self.error = Some(failed.error);
+                self.erased |= failed.erased;
             }
             ToolCallEvent::ToolCallCancelled(_) => self.status = Some(Status::Cancelled),
         }

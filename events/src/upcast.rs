@@ -12,6 +12,9 @@ pub enum DecodeError {
     UnknownType(String),
     #[error("{event_type} has version {version}, newer than any this release knows")]
     UnknownVersion { event_type: String, version: u32 },
+    /// Not an event's fault: whoever reads it has to open it first.
+    #[error("the content of {event_type} version {version} is sealed and was not opened")]
+    Sealed { event_type: String, version: u32 },
     #[error("the data of {event_type} version {version} does not fit: {detail}")]
     Data { event_type: String, version: u32, detail: String },
 }
@@ -32,12 +35,12 @@ pub fn upcast(event_type: &str, version: u32, data: &Value) -> Result<Event, Dec
 fn tool_call(read: &Reader<'_>) -> Result<ToolCallEvent, DecodeError> {
     Ok(match (read.event_type, read.version) {
         (ToolCallEvent::REQUESTED, 1) => ToolCallEvent::ToolCallRequested(Box::new(read.data::<RequestedV1>()?.into())),
-        (ToolCallEvent::REQUESTED, 2) => ToolCallEvent::ToolCallRequested(read.data()?),
+        (ToolCallEvent::REQUESTED, 2 | 3) => ToolCallEvent::ToolCallRequested(read.data()?),
         (ToolCallEvent::STARTED, 1) => ToolCallEvent::ToolCallStarted(read.data()?),
         (ToolCallEvent::RETRIED, 1) => ToolCallEvent::ToolCallRetried(read.data()?),
         (ToolCallEvent::SUCCEEDED, 1) => ToolCallEvent::ToolCallSucceeded(read.data::<SucceededV1>()?.into()),
-        (ToolCallEvent::SUCCEEDED, 2) => ToolCallEvent::ToolCallSucceeded(read.data()?),
-        (ToolCallEvent::FAILED, 1) => ToolCallEvent::ToolCallFailed(read.data()?),
+        (ToolCallEvent::SUCCEEDED, 2 | 3) => ToolCallEvent::ToolCallSucceeded(read.data()?),
+        (ToolCallEvent::FAILED, 1 | 2) => ToolCallEvent::ToolCallFailed(read.data()?),
         (ToolCallEvent::CANCELLED, 1) => ToolCallEvent::ToolCallCancelled(read.data()?),
         (
             ToolCallEvent::REQUESTED
@@ -102,6 +105,8 @@ impl From<RequestedV1> for ToolCallRequested {
                 tool_version: tools::FIRST_VERSION,
                 contract_hash: "unrecorded".to_owned(),
             },
+            data_subject: None,
+            erased: false,
             tool: old.tool,
         }
     }
@@ -129,6 +134,8 @@ impl From<SucceededV1> for ToolCallSucceeded {
             stale: false,
             source_call_id: None,
             age_seconds: None,
+            data_subject: None,
+            erased: false,
         }
     }
 }

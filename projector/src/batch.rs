@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Datelike, Utc};
 use serde_json::{Value, json};
 use toolgate_events::{
-    CallId, CallSubject, Envelope, Event, Partition, TenantId, ToolCallEvent, audit, audit::AuditRow, canonical,
+    CallId, CallSubject, Envelope, Event, Form, Partition, TenantId, ToolCallEvent, audit, audit::AuditRow, canonical,
 };
 use toolgate_store::Received;
 use uuid::Uuid;
@@ -50,9 +50,14 @@ impl Numbered {
     }
 }
 
-/// Numbers and chains a message, moving its tenant's head on. `None` for a message that belongs to no tenant, and for one that has
+/// Numbers and chains a message, moving its tenant's head on; `opened` is its event as it was said, where it is sealed. `None` for a message that belongs to no tenant, and for one that has
 /// its position already: history is numbered once, wherever a checkpoint may have been moved to.
-pub fn number(message: &Received, partitions: u16, heads: &mut HashMap<TenantId, Head>) -> Option<Numbered> {
+pub fn number(
+    message: &Received,
+    opened: Option<Result<&Envelope, String>>,
+    partitions: u16,
+    heads: &mut HashMap<TenantId, Head>,
+) -> Option<Numbered> {
     let tenant_id = tenant_of(message, partitions)?;
     let head = heads.entry(tenant_id).or_insert_with(|| Head::genesis(tenant_id));
     if message.stream_sequence <= head.stream_sequence {
@@ -66,10 +71,14 @@ pub fn number(message: &Received, partitions: u16, heads: &mut HashMap<TenantId,
     });
     let (envelope, event) = match read {
         Ok(envelope) => {
-            let event = if contains_nul(&envelope.data) {
+            let holds_nul = match &opened {
+                Some(Ok(opened)) => contains_nul(&opened.data),
+                _ => contains_nul(&envelope.data),
+            };
+            let event = if holds_nul {
                 Err("a string contains U+0000, which no read model can hold".to_owned())
             } else {
-                envelope.event().map_err(|error| error.to_string())
+                opened.unwrap_or(Ok(&envelope)).and_then(|envelope| envelope.event().map_err(|error| error.to_string()))
             };
             (envelope, event)
         }
@@ -155,6 +164,7 @@ fn unreadable(message: &Received, tenant_id: TenantId) -> Envelope {
         actor: "unknown".to_owned(),
         occurred_at: DateTime::UNIX_EPOCH,
         trace_context: None,
+        form: Form::Recorded,
         data: Value::Object(serde_json::Map::from_iter([("bytes".to_owned(), json!(canonical::hex(&message.payload)))])),
     }
 }
@@ -177,7 +187,8 @@ mod tests {
     #[test]
     fn positions_are_gapless_per_tenant_and_chained() {
         let mut heads = HashMap::new();
-        let rows: Vec<_> = (1..=4).map(|n| number(&message(n, u128::from(n % 2), b"not json"), 1, &mut heads).unwrap()).collect();
+        let rows: Vec<_> =
+            (1..=4).map(|n| number(&message(n, u128::from(n % 2), b"not json"), None, 1, &mut heads).unwrap()).collect();
         for (tenant, indexes) in [(1, [0, 2]), (0, [1, 3])] {
             let tenant = TenantId(Uuid::from_u128(tenant));
             let genesis = audit::genesis_hash(tenant);
@@ -189,8 +200,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_numbered_alike_every_time() {
-        let once = number(&message(7, 1, b"\xff\x00"), 1, &mut HashMap::new()).unwrap();
-        let again = number(&message(7, 1, b"\xff\x00"), 1, &mut HashMap::new()).unwrap();
+        let once = number(&message(7, 1, b"\xff\x00"), None, 1, &mut HashMap::new()).unwrap();
+        let again = number(&message(7, 1, b"\xff\x00"), None, 1, &mut HashMap::new()).unwrap();
         assert!(once.event.is_err());
         assert_eq!(once.row, again.row);
         assert_eq!(once.row.data, json!({"bytes": "ff00"}));
@@ -208,7 +219,7 @@ mod tests {
             let mut envelope = envelope.clone();
             *envelope.pointer_mut(path).unwrap() = value;
             let payload = Bytes::from(serde_json::to_vec(&envelope).unwrap());
-            number(&Received { payload, ..message(1, 1, b"") }, 1, &mut HashMap::new()).unwrap()
+            number(&Received { payload, ..message(1, 1, b"") }, None, 1, &mut HashMap::new()).unwrap()
         };
         assert!(numbered("/actor", json!("w")).event.is_ok());
         for (path, value) in [
@@ -227,13 +238,13 @@ mod tests {
     #[test]
     fn what_has_a_position_gets_no_second_one_and_a_stray_gets_none() {
         let mut heads = HashMap::new();
-        assert!(number(&message(5, 1, b"x"), 1, &mut heads).is_some());
-        assert!(number(&message(5, 1, b"x"), 1, &mut heads).is_none());
-        assert!(number(&message(4, 1, b"x"), 1, &mut heads).is_none());
-        assert_eq!(number(&message(6, 1, b"x"), 1, &mut heads).unwrap().row.position, 2);
+        assert!(number(&message(5, 1, b"x"), None, 1, &mut heads).is_some());
+        assert!(number(&message(5, 1, b"x"), None, 1, &mut heads).is_none());
+        assert!(number(&message(4, 1, b"x"), None, 1, &mut heads).is_none());
+        assert_eq!(number(&message(6, 1, b"x"), None, 1, &mut heads).unwrap().row.position, 2);
         let elsewhere = (0..16).map(Partition).find(|partition| *partition != Partition::of(TenantId(Uuid::from_u128(1)), 16));
         let stray = Received { partition: elsewhere.unwrap(), ..message(7, 1, b"x") };
-        assert!(number(&stray, 16, &mut heads).is_none());
+        assert!(number(&stray, None, 16, &mut heads).is_none());
     }
 
     #[test]
@@ -254,7 +265,7 @@ mod tests {
         let cancelled = cancelled["data"].clone();
         let mut heads = HashMap::new();
         let mut open_after = |message: Received| {
-            number(&message, 1, &mut heads).unwrap();
+            number(&message, None, 1, &mut heads).unwrap();
             heads[&TenantId(Uuid::from_u128(1))].open_calls
         };
         assert_eq!(open_after(event(1, "tool_call_requested", requested.clone())), 1);
@@ -269,6 +280,6 @@ mod tests {
     #[test]
     fn a_subject_without_a_tenant_has_no_place() {
         let stray = Received { subject: "ev.00.x".to_owned(), ..message(1, 1, b"{}") };
-        assert!(number(&stray, 1, &mut HashMap::new()).is_none());
+        assert!(number(&stray, None, 1, &mut HashMap::new()).is_none());
     }
 }

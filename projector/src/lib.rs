@@ -6,6 +6,7 @@ mod archiver;
 mod audit_row;
 mod batch;
 mod checkpoint;
+mod content;
 mod heads;
 pub mod history;
 mod metrics;

@@ -9,13 +9,13 @@ use prometheus_client::registry::Registry;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 use toolgate_events::{Partition, TenantId};
-use toolgate_store::{ConsumeError, LoadError, LogError, LogReader, Projected, Received, crash};
+use toolgate_store::{ConsumeError, KeyError, LoadError, LogError, LogReader, Projected, Received, crash};
 
 use crate::{
     Environment, Options,
     batch::{self, Head, Numbered},
     checkpoint::{self, Checkpoint, Mismatch},
-    heads,
+    content, heads,
     metrics::Metrics,
     ownership::Ownership,
     projections,
@@ -56,6 +56,8 @@ enum Broken {
     Load(#[from] LoadError),
     #[error("the log: {0}")]
     Log(#[from] LogError),
+    #[error("content cannot be opened: {0}")]
+    Keys(#[from] KeyError),
     #[error("the connection to the log was renewed")]
     Reconnected,
 }
@@ -192,9 +194,10 @@ impl Projector {
     async fn project(&self, run: &mut Run, messages: &[Received]) -> Result<(), Broken> {
         let mut moves: BTreeMap<Partition, (Checkpoint, Checkpoint)> = BTreeMap::new();
         heads::load(&self.environment.database, self.environment.log.partitions(), &mut run.heads, messages).await?;
+        let opened = content::open(self.environment.log.keys(), messages).await?;
         let mut events = Vec::with_capacity(messages.len());
         let mut halted: Vec<(Partition, Mismatch)> = Vec::new();
-        for message in messages.iter() {
+        for (message, opened) in messages.iter().zip(&opened) {
             if halted.iter().any(|(partition, _)| *partition == message.partition) {
                 continue;
             }
@@ -210,7 +213,7 @@ impl Projector {
                 halted.push((message.partition, mismatch));
                 continue;
             }
-            let event = batch::number(message, self.environment.log.partitions(), &mut run.heads);
+            let event = batch::number(message, content::as_ref(opened), self.environment.log.partitions(), &mut run.heads);
             let readable = event.as_ref().filter(|event| event.event.is_ok());
             *upto = Checkpoint { stream_sequence: expected, event_id: readable.map(|event| event.row.event_id), ..known };
             match event {
@@ -222,7 +225,10 @@ impl Projector {
         }
         moves.retain(|_, (since, upto)| since.stream_sequence < upto.stream_sequence);
         let began = Instant::now();
-        let parked = self.commit(&events, &moves).await?;
+        let parked = self.commit(&events, &moves).await.map_err(|error| match error {
+            projections::Error::Database(error) => Broken::Database(error),
+            projections::Error::Keys(error) => Broken::Keys(error),
+        })?;
         run.last_commit = began.elapsed();
         crash::point("projector.committed");
         self.metrics.projected.inc_by(events.len() as u64);
@@ -244,11 +250,15 @@ impl Projector {
         &self,
         events: &[Numbered],
         moves: &BTreeMap<Partition, (Checkpoint, Checkpoint)>,
-    ) -> Result<u64, sqlx::Error> {
+    ) -> Result<u64, projections::Error> {
         let begin = "begin; set local synchronous_commit = off";
         let mut transaction = self.environment.database.begin_with(begin).await?;
         checkpoint::advance(&mut transaction, moves).await?;
-        let parked = if events.is_empty() { 0 } else { projections::project(&mut transaction, events).await? };
+        let parked = if events.is_empty() {
+            0
+        } else {
+            projections::project(&mut transaction, events, self.environment.log.keys()).await?
+        };
         crash::point("projector.written");
         transaction.commit().await?;
         Ok(parked)

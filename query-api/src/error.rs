@@ -1,5 +1,5 @@
 use toolgate_security::Problem;
-use toolgate_store::{ArtifactError, LoadError, LogError, SegmentName};
+use toolgate_store::{ArtifactError, KeyError, LoadError, LogError, SegmentName};
 
 /// Why a question was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,9 @@ pub enum Error {
     /// 503
     #[error("the log could not be read: {0}")]
     Load(#[from] LoadError),
+    /// 503, or 500 when what was sealed was changed.
+    #[error("content could not be opened: {0}")]
+    Keys(#[from] KeyError),
     /// 503, or 500 when the read model names an artifact that is not there.
     #[error("an artifact could not be read: {0}")]
     Artifact(#[from] ArtifactError),
@@ -52,7 +55,13 @@ impl From<Error> for Problem {
             Error::LastEventId => Self::invalid("Last-Event-ID", error.to_string()),
             Error::PositionNotReached(_) | Error::NotProjected => Self::unavailable(error.to_string()),
             Error::Database(cause) if is_outage(cause) => unavailable(&error),
-            Error::Log(_) | Error::Load(_) | Error::Artifact(ArtifactError::Unavailable(_)) => unavailable(&error),
+            Error::Keys(KeyError::Broken(_)) => {
+                tracing::error!(error = %error, "content could not be opened");
+                Self::internal()
+            }
+            Error::Log(_) | Error::Load(_) | Error::Keys(_) | Error::Artifact(ArtifactError::Unavailable(_)) => {
+                unavailable(&error)
+            }
             Error::Database(_) | Error::Artifact(ArtifactError::NotFound) | Error::Segment { .. } => {
                 tracing::error!(error = %error, "a read model could not be read");
                 Self::internal()

@@ -8,6 +8,7 @@ mod cursor;
 mod error;
 mod health;
 mod http;
+mod opening;
 mod queries;
 mod state;
 mod stream;

@@ -69,7 +69,7 @@ impl State {
         Ok(Self {
             guard,
             cursors: Arc::new(CursorKey::derive(&options.cursor_secret)),
-            feeds: Feeds::new(pool.clone(), segments.clone(), announcements.clone()),
+            feeds: Feeds::new(pool.clone(), segments.clone(), log.keys().clone(), announcements.clone()),
             announcements,
             streams: Places::for_streams(options.max_connections),
             sse_clients,

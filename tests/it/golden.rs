@@ -53,12 +53,18 @@ fn every_golden_file_is_understood_and_a_current_one_is_written_the_same() {
     for (name, golden) in golden() {
         let envelope = Envelope::decode(&serde_json::to_vec(&golden).unwrap()).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(name, format!("{}.v{}.json", envelope.event_type, envelope.event_version));
-        let event = envelope.event().unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut expected = golden["data"].clone();
+        for member in envelope.sealed_members() {
+            let sealed = matches!(envelope.event(), Err(DecodeError::Sealed { .. }));
+            assert!(sealed, "{name}: what is sealed must never be taken for what was said");
+            *expected.pointer_mut(member.pointer()).unwrap() = member.placeholder();
+        }
+        let event = envelope.clone().without_content().event().unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(event.name(), envelope.event_type);
         // The envelope itself comes back whatever the event's version.
         assert_eq!(serde_json::from_slice::<Value>(&envelope.encode().unwrap()).unwrap(), golden, "{name}");
         if event.version() == envelope.event_version {
-            assert_eq!(event.data().unwrap(), golden["data"], "{name}");
+            assert_eq!(event.data().unwrap(), expected, "{name}");
         }
     }
 }

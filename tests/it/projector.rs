@@ -166,6 +166,6 @@ async fn a_log_that_was_replaced_halts_even_when_it_has_grown_past_the_checkpoin
     wait_until("the partition is halted", async || halted_partitions(&other).await == 1).await;
     assert_eq!(stand(&other.stack, tenant).await, before);
     wait_until("readiness says no", async || other.admin().get("/readyz").await.status == 503).await;
-    let refused: Value = other.client(tenant, "admin").get("/v1/tool-calls").await.json();
+    let refused: Value = other.client(tenant, "admin").get("/v1/tasks").await.json();
     assert_eq!(refused["items"].as_array().unwrap().len(), 1, "what was projected can still be read");
 }

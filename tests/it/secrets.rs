@@ -279,7 +279,7 @@ async fn refusals(client: &Client, haystack: &mut Haystack) {
 
 /// What the read side shows, and what lies behind it: every event of the log, every row of every table.
 async fn read_everything(stack: &Stack, reader: &Client, haystack: &mut Haystack) {
-    for row in reader.audit().await {
+    for row in reader.audit().await.into_iter().chain(reader.pages("/v1/audit?limit=500&content=open", "after").await) {
         haystack.add("row", format!("{row}\n"));
     }
     for path in ["/v1/tool-calls", "/v1/tasks", "/v1/documents", "/v1/audit/export", "/v1/tool-calls?cursor=x"] {
@@ -293,7 +293,8 @@ async fn read_everything(stack: &Stack, reader: &Client, haystack: &mut Haystack
     for state in log.state().await.unwrap() {
         for sequence in 1..=state.last_sequence {
             let envelope = log.event_at(state.partition, sequence).await.unwrap().unwrap();
-            haystack.add("event", String::from_utf8(envelope.encode().unwrap()).unwrap());
+            haystack.add("event", serde_json::to_string(&envelope).unwrap());
+            haystack.add("event", serde_json::to_string(&log.keys().open(envelope).await.unwrap()).unwrap());
         }
     }
     let mut connection = stack.connect(TableOwner::Superuser).await;

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod cli;
 pub mod dev_issuer;
 pub mod loader;
+pub mod master_keys;
 pub mod migrations;
 pub mod roles;
 pub mod secrets;

@@ -26,7 +26,7 @@ const FILE: &str = "toolgate.toml";
 const PREFIX: &str = "TOOLGATE_";
 
 /// Keys that the environment names with the prefix.
-const KEYS: [&str; 44] = [
+const KEYS: [&str; 45] = [
     "listen",
     "admin_addr",
     "data_dir",
@@ -71,6 +71,7 @@ const KEYS: [&str; 44] = [
     "lane_concurrency_by_lane",
     "result_cache_bytes",
     "circuit_open_ms",
+    "master_key_file",
 ];
 
 /// Keys that the environment names without the prefix.
@@ -99,10 +100,13 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Partition streams of the event log, 1 to 64; fixed once the log exists. Default 16.
     pub partitions: u16,
-    /// The largest request body, in bytes: 1 KiB to 768 KiB, so that an event always fits a NATS message. Default 256 KiB.
+    /// The largest request body, in bytes: 1 KiB to 640 KiB, so that an event always fits a NATS message, sealed. Default 256 KiB.
     pub body_limit_bytes: usize,
     /// Whether the private nats-server writes to the disk before it acknowledges. Default true.
     pub durable: bool,
+    /// A JWK Set (RFC 7517) with the symmetric keys that the keys of content are wrapped under: the first wraps, all unwrap. Default:
+    /// `master-keys.json` in the data directory, which `up` makes.
+    pub master_key_file: Option<PathBuf>,
     /// A file with the JWKS that tokens are checked against; at most one of this and `jwks_url`.
     pub jwks_file: Option<PathBuf>,
     /// The http(s) address of that JWKS.

@@ -12,7 +12,7 @@ use toolgate_events::{
     CallError, CallSubject, DecodeError, Envelope, Lane, Partition, Reuse, ToolCallEvent, ToolCallRequested, mcp,
     tools::{Contract, SideEffects},
 };
-use toolgate_store::{AppendError, Delivery, LoadError, crash};
+use toolgate_store::{AppendError, Delivery, KeyError, LoadError, crash};
 
 use crate::{
     Environment,
@@ -64,6 +64,8 @@ pub enum Abandoned {
     Decode(#[from] DecodeError),
     #[error(transparent)]
     Encode(#[from] serde_json::Error),
+    #[error("its content can neither be opened nor sealed: {0}")]
+    Keys(#[from] KeyError),
 }
 
 /// Handles one delivery, keeping it alive meanwhile. Whatever happens, the message is acknowledged or comes again.
@@ -91,10 +93,11 @@ pub async fn handle(context: &Context, lane: &Lane, places: &Places, delivery: D
 }
 
 async fn work(context: &Context, lane: &Lane, places: &Places, delivery: &Delivery) -> Result<(), Abandoned> {
-    let mut held = match read(delivery, context.environment.log.partitions()) {
+    let mut held = match read(context, delivery).await {
         Ok(Some(held)) => held,
         Ok(None) => return Ok(()),
-        Err(reason) => return park(context, lane, delivery, &reason).await,
+        Err(Unread::Parked(reason)) => return park(context, lane, delivery, &reason).await,
+        Err(Unread::Keys(error)) => return Err(error.into()),
     };
     if delivery.delivered > 1 {
         context.metrics.redelivered(lane.as_str());
@@ -106,6 +109,10 @@ async fn work(context: &Context, lane: &Lane, places: &Places, delivery: &Delive
         held = Held::of(held.subject, &recorded)?;
     }
     let Some(request) = held.call.request.clone() else { return Ok(()) };
+    if request.erased {
+        let outcome = Outcome::failed(held.call.attempts.max(1), Duration::ZERO, erased());
+        return record(context, delivery, &mut held, "unknown", outcome).await.map(drop);
+    }
     let error = match contract_of(context, &request).await? {
         Some(contract) if !is_as_decided(context, &request, contract) => changed(),
         contract => match contract.and_then(|contract| Job::of(context, delivery, &held.subject, &request, contract)) {
@@ -120,17 +127,42 @@ async fn work(context: &Context, lane: &Lane, places: &Places, delivery: &Delive
     record(context, delivery, &mut held, "unknown", outcome).await.map(drop)
 }
 
-/// The request in a delivery, `None` for any other event, or why it cannot be understood.
-fn read(delivery: &Delivery, partitions: u16) -> Result<Option<Held>, String> {
+/// Why a delivery was not read.
+enum Unread {
+    /// Nobody can: it is set aside.
+    Parked(String),
+    /// Not without its key, which may be there later.
+    Keys(KeyError),
+}
+
+impl From<String> for Unread {
+    fn from(reason: String) -> Self {
+        Self::Parked(reason)
+    }
+}
+
+impl From<KeyError> for Unread {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Broken(reason) => Self::Parked(reason),
+            error => Self::Keys(error),
+        }
+    }
+}
+
+/// The request in a delivery, opened; `None` for any other event.
+async fn read(context: &Context, delivery: &Delivery) -> Result<Option<Held>, Unread> {
+    let log = &context.environment.log;
     let envelope = Envelope::decode(delivery.payload()).map_err(|error| error.to_string())?;
     let subject = CallSubject::parse(delivery.subject()).map_err(|error| error.to_string())?;
     if envelope.tenant_id != subject.tenant_id || envelope.aggregate_id != subject.call_id {
-        return Err("the event names another tenant or call than its subject".to_owned());
+        return Err("the event names another tenant or call than its subject".to_owned().into());
     }
-    if Partition::of(subject.tenant_id, partitions) != delivery.partition {
+    if Partition::of(subject.tenant_id, log.partitions()) != delivery.partition {
         // A copy: the call itself is where its tenant lives.
-        return Err("the tenant lives in another partition".to_owned());
+        return Err("the tenant lives in another partition".to_owned().into());
     }
+    let envelope = log.keys().open(envelope).await?;
     let event = envelope.event().map_err(|error| error.to_string())?;
     let Some(event @ ToolCallEvent::ToolCallRequested(_)) = event.into_tool_call() else {
         return Ok(None);
@@ -164,6 +196,11 @@ async fn contract_of(context: &Context, request: &ToolCallRequested) -> Result<O
 /// A contract of this release stays compatible with those before it, one of a server need not.
 fn is_as_decided(context: &Context, request: &ToolCallRequested, contract: &'static Contract) -> bool {
     contract.upstream.is_none() || context.answers.contract_hash(contract) == request.authorization.contract_hash
+}
+
+fn erased() -> CallError {
+    let detail = "its arguments were erased before it was run, and nothing was sent";
+    problem("content-erased", "What the call was about has been erased", detail)
 }
 
 fn changed() -> CallError {

@@ -53,7 +53,7 @@ impl Held {
     /// What was done must not be lost to a log that cannot be read for a moment.
     pub async fn reload_until_answered(&mut self, context: &Context) -> Result<(), Abandoned> {
         while let Err(error) = self.reload(context).await {
-            if !matches!(error, Abandoned::Load(LoadError::Unavailable(_))) {
+            if !matches!(error, Abandoned::Load(LoadError::Unavailable(_) | LoadError::Keys(_))) {
                 return Err(error);
             }
             tracing::warn!(error = %error, subject = %self.subject, "the log does not tell yet how a call stands");
@@ -66,9 +66,10 @@ impl Held {
 
     /// Appends what was decided and moves on with it; answers with the event's bytes.
     pub async fn append(&mut self, context: &Context, event: ToolCallEvent) -> Result<Bytes, Abandoned> {
-        let envelope = self.seal(context, &event)?;
-        let expect = Expect(self.last_sequence);
         let log = &context.environment.log;
+        // What goes out and what is announced is the same, and sealed.
+        let envelope = log.keys().seal(&self.envelope(context, &event)?).await.map_err(AppendError::from)?;
+        let expect = Expect(self.last_sequence);
         let sequence = log.append(&self.subject, &envelope, expect, None, APPEND_PATIENCE).await?;
         self.call.evolve(event);
         self.last_sequence = sequence;
@@ -80,7 +81,7 @@ impl Held {
     /// [`Self::append`] of a claim. Where the log does not say what became of it, it is asked until it does: a claim that stands
     /// and is not known to be ours would look as if another worker had run the call.
     pub async fn append_claim(&mut self, context: &Context, event: ToolCallEvent) -> Result<(), Abandoned> {
-        let envelope = self.seal(context, &event)?;
+        let envelope = self.envelope(context, &event)?;
         loop {
             let expect = Expect(self.last_sequence);
             let log = &context.environment.log;
@@ -106,7 +107,7 @@ impl Held {
         }
     }
 
-    fn seal(&self, context: &Context, event: &ToolCallEvent) -> Result<Envelope, serde_json::Error> {
+    fn envelope(&self, context: &Context, event: &ToolCallEvent) -> Result<Envelope, serde_json::Error> {
         let clock = &context.environment.clock;
         let stamp = clock.stamp(context.name.clone(), Some(self.last_event), self.trace_context.clone());
         Envelope::seal(event, self.subject.tenant_id, self.subject.call_id, self.aggregate_sequence + 1, stamp)
@@ -119,7 +120,7 @@ pub fn outcome_of(recorded: &[Recorded]) -> Result<Option<(u64, Bytes)>, Abandon
     if !is_outcome(&last.envelope)? {
         return Ok(None);
     }
-    Ok(Some((last.stream_sequence, last.envelope.encode()?.into())))
+    Ok(Some((last.stream_sequence, last.payload.clone())))
 }
 
 fn is_outcome(envelope: &Envelope) -> Result<bool, DecodeError> {

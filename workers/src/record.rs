@@ -86,7 +86,9 @@ pub async fn record(
                 let error = problem("result-too-large", "The result is too large to record", "ask for less");
                 outcome.kind = OutcomeKind::Failed(error);
             }
-            Err(Abandoned::Append(error @ (AppendError::Unknown | AppendError::Full | AppendError::Refused(_)))) => {
+            Err(Abandoned::Append(
+                error @ (AppendError::Unknown | AppendError::Full | AppendError::Refused(_) | AppendError::Keys(_)),
+            )) => {
                 // The effect has happened: losing its record would run it again, so the worker holds on to it.
                 tracing::warn!(error = %error, subject = %held.subject, "an outcome could not be recorded yet");
                 if context.shutdown.run_until_cancelled(tokio::time::sleep(LAST_PAUSE)).await.is_none() {

@@ -6,7 +6,7 @@ pub mod request_tool_call;
 use chrono::{DateTime, Utc};
 use toolgate_events::{DecodeError, ToolCall};
 use toolgate_security::{Problem, ProblemKind};
-use toolgate_store::{AppendError, LoadError, Recorded, fold};
+use toolgate_store::{AppendError, KeyError, LoadError, Recorded, fold};
 
 /// How long a command keeps trying an append that the log does not answer.
 pub const APPEND_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -52,6 +52,9 @@ pub enum Error {
     /// 500
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// 503, 409 when it was erased, or 500 when what was sealed cannot be read.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     /// 500
     #[error("an event cannot be written: {0}")]
     Encode(#[from] serde_json::Error),
@@ -73,6 +76,7 @@ impl From<Error> for Problem {
             Error::TooManyOpenCalls(most) => {
                 Self::rate_limited(format!("this tenant has {most} calls without an outcome; wait for some of them to finish"), 1)
             }
+            Error::Keys(error) | Error::Append(AppendError::Keys(error)) | Error::Load(LoadError::Keys(error)) => keys(&error),
             Error::Append(AppendError::Full) => Self::unavailable("the log is full; nothing was accepted"),
             Error::Append(AppendError::TooLarge) => Self::new(ProblemKind::TooLarge, "the call is larger than the log accepts"),
             Error::Append(AppendError::Conflict | AppendError::Unknown) => {
@@ -89,6 +93,20 @@ impl From<Error> for Problem {
             Error::Append(AppendError::Encode(error)) | Error::Encode(error) => internal(&error),
             Error::Load(LoadError::Decode(error)) | Error::Decode(error) => internal(&error),
             Error::Load(LoadError::Subject(error)) => internal(&error),
+        }
+    }
+}
+
+/// Without keys nothing is accepted, and nothing is told that was sealed.
+fn keys(error: &KeyError) -> Problem {
+    match error {
+        KeyError::Erased => {
+            Problem::new(ProblemKind::Conflict, "what this is about has been erased, and nothing is recorded of it any more")
+        }
+        KeyError::Broken(_) => internal(error),
+        _ => {
+            tracing::error!(error = %error, "content can neither be sealed nor opened");
+            Problem::unavailable("the keys that content is sealed with cannot be used at the moment")
         }
     }
 }

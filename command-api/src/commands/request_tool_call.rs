@@ -15,6 +15,8 @@ const FIRST_LOOK: Duration = Duration::from_millis(500);
 const LAST_LOOK: Duration = Duration::from_secs(4);
 /// How long an answer is held back for its projection.
 const PROJECTION_PATIENCE: Duration = Duration::from_secs(2);
+/// How a fingerprint begins that nobody can make without the key.
+const KEYED: &str = "hmac:";
 
 /// An authorised, validated request.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub struct RequestToolCall {
     pub tenant_id: TenantId,
     pub call_id: CallId,
     pub request: Box<ToolCallRequested>,
+    /// What the request was known again by before fingerprints were keyed.
+    pub plain_fingerprint: String,
     pub trace_context: TraceContext,
     /// How long the caller waits for the outcome.
     pub wait: Option<Duration>,
@@ -46,16 +50,17 @@ pub struct Accepted {
 /// [`Error`]; after `AppendError::Unknown` the call may exist, and the same request again finds it.
 pub async fn handle(state: &State, command: RequestToolCall) -> Result<Accepted, Error> {
     let deadline = command.wait.map(|wait| Instant::now() + wait);
-    let RequestToolCall { tenant_id, call_id, request, trace_context, changes_read_models, may_exist, .. } = command;
+    let RequestToolCall { tenant_id, call_id, request, plain_fingerprint, trace_context, changes_read_models, may_exist, .. } =
+        command;
     let subject = CallSubject::new(state.log.partitions(), tenant_id, request.lane.clone(), call_id);
     // Taken before the append: the outcome may be announced before the acknowledgement is back.
     let waiting = deadline.map(|deadline| (deadline, state.replies.wait_for(call_id)));
     let following = waiting.as_ref().filter(|_| changes_read_models).map(|_| state.announcements.follow(tenant_id));
 
     let mut accepted = match state.open_calls.take(tenant_id, Instant::now()) {
-        Some(room) => append(state, &subject, request, trace_context, waiting.is_some(), room).await?,
+        Some(room) => append(state, &subject, request, &plain_fingerprint, trace_context, waiting.is_some(), room).await?,
         // There is no room for a call, but a call that is there is not refused to whoever asks for it again.
-        None if may_exist => existing(state, &subject, request).await?.ok_or(full(state))?,
+        None if may_exist => existing(state, &subject, request, &plain_fingerprint).await?.ok_or(full(state))?,
         None => return Err(full(state)),
     };
     if let Some((deadline, waiting)) = waiting
@@ -75,6 +80,7 @@ async fn append(
     state: &State,
     subject: &CallSubject,
     request: Box<ToolCallRequested>,
+    plain_fingerprint: &str,
     trace_context: TraceContext,
     waits: bool,
     room: Room,
@@ -92,7 +98,9 @@ async fn append(
             call.evolve(event);
             Ok(Accepted { state: CallState { call, requested_at, finished_at: None }, replayed: false, position: None })
         }
-        Err(AppendError::Conflict) => Ok(existing(state, subject, request).await?.ok_or(AppendError::Conflict)?),
+        Err(AppendError::Conflict) => {
+            Ok(existing(state, subject, request, plain_fingerprint).await?.ok_or(AppendError::Conflict)?)
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -122,9 +130,17 @@ async fn append_and_count(
 }
 
 /// The call that `request` repeats, if there is one.
-async fn existing(state: &State, subject: &CallSubject, request: Box<ToolCallRequested>) -> Result<Option<Accepted>, Error> {
+async fn existing(
+    state: &State,
+    subject: &CallSubject,
+    mut request: Box<ToolCallRequested>,
+    plain_fingerprint: &str,
+) -> Result<Option<Accepted>, Error> {
     let recorded = state.log.load(subject).await?;
     let Some(existing) = CallState::of(&recorded)? else { return Ok(None) };
+    if existing.call.request.as_ref().is_some_and(|first| !first.request_fingerprint.starts_with(KEYED)) {
+        plain_fingerprint.clone_into(&mut request.request_fingerprint);
+    }
     match existing.call.decide(Command::Request(request)) {
         Err(toolgate_events::tool_call::Error::AlreadyRequested) => {
             Ok(Some(Accepted { state: existing, replayed: true, position: None }))
@@ -156,6 +172,7 @@ async fn wait_for_outcome(
                 // What cannot be read here is read from the log below.
                 if let Ok(announced) = announced
                     && let Ok(envelope) = Envelope::decode(&announced.envelope)
+                    && let Ok(envelope) = state.log.keys().open(envelope).await
                     && let Ok(Event::ToolCall(event)) = envelope.event()
                 {
                     known.call.evolve(event);

@@ -27,6 +27,7 @@ fn view(call_id: CallId, state: CallState) -> Option<CallView> {
         session_id: request.session_id,
         cached: call.result.is_some().then_some(call.cached),
         stale: call.stale.then_some(true),
+        erased: call.erased.then_some(true),
         result: call.result,
         error: call.error,
         attempts: call.attempts,

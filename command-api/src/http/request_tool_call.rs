@@ -14,6 +14,7 @@ use toolgate_events::{Authorization, CallId, CallOptions, CallView, ToolCallRequ
 use toolgate_security::{
     Accepts, Admitted, DeniedAll, FieldError, Principal, Problem, ProblemDocument, ProblemKind, RequestContext, StrictJson, media,
 };
+use toolgate_store::Scope;
 
 use super::{BodySchema, CallSchema, idempotency_key, own_token, prefer, view};
 use crate::{
@@ -146,14 +147,17 @@ async fn accept(
         ("Idempotency-Key", key.as_deref()),
     ];
     own_token::refuse(headers, &arguments, &others)?;
-    let request_fingerprint =
-        canonical::sha256_hex(&json!({"tool": tool, "arguments": arguments, "session_id": session_id, "options": options}));
+    let fingerprinted = json!({"tool": tool, "arguments": arguments, "session_id": session_id, "options": options});
+    let plain_fingerprint = canonical::sha256_hex(&fingerprinted);
     let arguments = validate(&state.validators, contract, arguments, session_id.as_deref(), &options, key.is_some())?;
     let wait = prefer::wait(headers);
     let call_id = match &key {
         Some(key) => CallId::from_key(principal.tenant_id, &principal.subject, contract.name, key),
         None => CallId(state.clock.new_id()),
     };
+    let scope = Scope::tenant();
+    let request_fingerprint =
+        state.log.keys().fingerprint(principal.tenant_id, &scope, &fingerprinted).await.map_err(Error::from)?;
     let request = Box::new(ToolCallRequested {
         tool,
         lane: contract.lane.clone(),
@@ -174,11 +178,14 @@ async fn accept(
             tool_version: contract.version,
             contract_hash: state.validators.contract_hash(contract),
         },
+        data_subject: scope.data_subject().map(str::to_owned),
+        erased: false,
     });
     let command = RequestToolCall {
         tenant_id: principal.tenant_id,
         call_id,
         request,
+        plain_fingerprint,
         trace_context: context.trace_context(),
         wait,
         may_exist: key.is_some(),

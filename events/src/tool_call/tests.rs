@@ -23,6 +23,8 @@ fn request(fingerprint: &str) -> Box<ToolCallRequested> {
             tool_version: 1,
             contract_hash: "c".to_owned(),
         },
+        data_subject: None,
+        erased: false,
     })
 }
 
@@ -54,6 +56,8 @@ fn succeeded(attempt: u32) -> ToolCallEvent {
         stale: false,
         source_call_id: None,
         age_seconds: None,
+        data_subject: None,
+        erased: false,
     })
 }
 

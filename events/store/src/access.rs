@@ -99,6 +99,9 @@ const ACCESS_INFO: Grant = grant("$JS.API.STREAM.INFO.ACCESS", "looks whether re
 const ACCESS_GET: Grant = grant("$JS.API.STREAM.MSG.GET.ACCESS", "reads revocations");
 const MCP_INFO: Grant = grant("$JS.API.STREAM.INFO.MCP", "looks whether definitions of MCP tools have changed");
 const MCP_GET: Grant = grant("$JS.API.STREAM.MSG.GET.MCP", "reads definitions of MCP tools");
+const KEYS_INFO: Grant = grant("$JS.API.STREAM.INFO.KEYS", "opens the key store");
+const KEYS_GET: Grant = grant("$JS.API.STREAM.MSG.GET.KEYS", "reads wrapped keys");
+const KEYS_PUT: Grant = grant("keys.data.*.*", "makes the first key of a tenant or a data subject");
 const LANE_INFO: Grant = grant("$JS.API.CONSUMER.INFO.*.lane-{lane}", "asks where a lane stands");
 const PROJECTED: Grant = grant("projected.*", "hears how far tenants are projected");
 const INVALIDATE: Grant = grant("invalidated", "says that kept results count no longer");
@@ -114,6 +117,9 @@ const COMMAND_API: Permissions = Permissions {
         ACCESS_GET,
         MCP_INFO,
         MCP_GET,
+        KEYS_INFO,
+        KEYS_GET,
+        KEYS_PUT,
         grant("limits.>", "counts calls with its replicas"),
         grant("$JS.API.STREAM.INFO.LIMITS", "opens the counters"),
         grant("$JS.API.STREAM.MSG.GET.LIMITS", "reads the counters"),
@@ -136,6 +142,8 @@ const QUERY_API: Permissions = Permissions {
         ACCESS_GET,
         MCP_INFO,
         MCP_GET,
+        KEYS_INFO,
+        KEYS_GET,
         BUCKET_INFO,
         BUCKET_GET,
         grant("$JS.API.CONSUMER.CREATE.OBJ_artifacts", "reads an artifact's bytes"),
@@ -158,6 +166,9 @@ const WORKER: Permissions = Permissions {
         APPEND,
         PARTITION_INFO,
         PARTITION_GET,
+        KEYS_INFO,
+        KEYS_GET,
+        KEYS_PUT,
         grant("$JS.API.CONSUMER.CREATE.*.lane-{lane}.ev.*.*.{lane}.*", "sets up a lane's consumers"),
         LANE_INFO,
         grant("$JS.API.CONSUMER.MSG.NEXT.*.lane-{lane}", "takes calls from a lane"),
@@ -190,6 +201,8 @@ const PROJECTOR: Permissions = Permissions {
     publish: &[
         PARTITION_INFO,
         PARTITION_GET,
+        KEYS_INFO,
+        KEYS_GET,
         grant("$JS.API.CONSUMER.CREATE.EVENTS_{partition}.*", "reads a partition in order"),
         grant("$JS.API.CONSUMER.MSG.NEXT.EVENTS_{partition}.*", "fetches the next events"),
         grant("$JS.API.CONSUMER.DELETE.EVENTS_{partition}.*", "begins that reading again"),

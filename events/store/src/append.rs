@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use toolgate_events::{CallSubject, Envelope};
 
-use crate::{LoadError, Log, announce::ReplyTo};
+use crate::{KeyError, LoadError, Log, announce::ReplyTo};
 
 /// The CloudEvents attribute that holds `<event type>.v<version>`.
 pub(crate) const EVENT_TYPE: &str = "ce-type";
@@ -47,6 +47,9 @@ pub enum AppendError {
     /// The broker did not answer in time: the event may or may not be in the log. The same append again is safe.
     #[error("the log did not answer in time")]
     Unknown,
+    /// Its content could not be sealed, so nothing was written.
+    #[error("the event cannot be sealed: {0}")]
+    Keys(#[from] KeyError),
     #[error("the event cannot be written: {0}")]
     Encode(#[from] serde_json::Error),
     #[error("the log refused the event: {0}")]
@@ -54,7 +57,7 @@ pub enum AppendError {
 }
 
 impl Log {
-    /// Appends one event, durable when this returns, and answers with its stream sequence.
+    /// Appends one event, durable when this returns, and answers with its stream sequence. Content that is open is sealed first.
     ///
     /// Answers that say nothing (a timeout, a stream without a leader) are settled by reading the aggregate back, and the append
     /// is tried again until `patience` is over: with the expected sequence stated, a second copy can never be written.
@@ -69,7 +72,7 @@ impl Log {
         reply_to: Option<&ReplyTo>,
         patience: Duration,
     ) -> Result<u64, AppendError> {
-        let payload = Bytes::from(envelope.encode()?);
+        let payload = Bytes::from(self.keys().seal(envelope).await?.encode()?);
         let headers = headers(envelope, reply_to);
         let deadline = Instant::now() + patience;
         let mut pause = Duration::from_millis(50);
@@ -118,7 +121,7 @@ impl Log {
     }
 
     async fn find_event(&self, subject: &CallSubject, envelope: &Envelope) -> Result<Option<u64>, LoadError> {
-        let recorded = self.load(subject).await?;
+        let recorded = self.load_as_recorded(subject).await?;
         Ok(recorded.into_iter().find(|event| event.envelope.event_id == envelope.event_id).map(|event| event.stream_sequence))
     }
 }

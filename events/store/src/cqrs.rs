@@ -137,7 +137,7 @@ fn framework_envelope(aggregate_id: &str, payload: ToolCallEvent, envelope: &Env
 fn failure(error: StoreError) -> Failure {
     match error {
         StoreError::Load(LoadError::Decode(error)) => AggregateError::DeserializationError(error.into()),
-        StoreError::Load(LoadError::Unavailable(_)) | StoreError::Append(_) => {
+        StoreError::Load(LoadError::Unavailable(_) | LoadError::Keys(_)) | StoreError::Append(_) => {
             AggregateError::DatabaseConnectionError(error.into())
         }
         error => AggregateError::UnexpectedError(error.into()),

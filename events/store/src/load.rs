@@ -1,13 +1,16 @@
 use async_nats::jetstream::{self, ErrorCode};
+use bytes::Bytes;
 use toolgate_events::{CallId, CallSubject, DecodeError, Envelope, Lane, Partition, SubjectError, TenantId, ToolCall};
 
-use crate::Log;
+use crate::{KeyError, Log};
 
 /// One event with the place the broker gave it.
 #[derive(Clone, Debug)]
 pub struct Recorded {
     pub stream_sequence: u64,
     pub envelope: Envelope,
+    /// The envelope's bytes as they are in the log.
+    pub payload: Bytes,
 }
 
 /// Why an aggregate could not be loaded.
@@ -19,21 +22,33 @@ pub enum LoadError {
     Decode(#[from] DecodeError),
     #[error(transparent)]
     Subject(#[from] SubjectError),
+    #[error("an event cannot be opened: {0}")]
+    Keys(#[from] KeyError),
 }
 
 impl Log {
-    /// Every event of one call, in order; empty when there is none. Reads from the stream's leader, so that an acknowledged
-    /// append is always seen.
+    /// Every event of one call, in order, and opened; empty when there is none. Reads from the stream's leader, so that an
+    /// acknowledged append is always seen.
     ///
     /// # Errors
     /// [`LoadError`]
     pub async fn load(&self, subject: &CallSubject) -> Result<Vec<Recorded>, LoadError> {
+        let mut recorded = self.load_as_recorded(subject).await?;
+        for event in &mut recorded {
+            event.envelope = self.keys().open(event.envelope.clone()).await?;
+        }
+        Ok(recorded)
+    }
+
+    /// The same without a look at the content.
+    pub(crate) async fn load_as_recorded(&self, subject: &CallSubject) -> Result<Vec<Recorded>, LoadError> {
         let name = subject.to_string();
         let mut recorded = Vec::new();
         let mut from = 1;
         while let Some(message) = self.next_message(subject.partition, &name, from).await? {
             from = message.sequence + 1;
-            recorded.push(Recorded { stream_sequence: message.sequence, envelope: Envelope::decode(&message.payload)? });
+            let envelope = Envelope::decode(&message.payload)?;
+            recorded.push(Recorded { stream_sequence: message.sequence, envelope, payload: message.payload });
         }
         Ok(recorded)
     }
@@ -57,7 +72,7 @@ impl Log {
         Ok(None)
     }
 
-    /// The event at one place of the log.
+    /// The event at one place of the log, as it was recorded.
     ///
     /// # Errors
     /// [`LoadError`]

@@ -8,13 +8,15 @@ use futures::{StreamExt, TryStreamExt, stream};
 use toolgate_events::Partition;
 
 use crate::{
-    Login, TlsFiles, User,
+    KeyError, Keyring, Login, MasterKeys, TlsFiles, User,
     connect::connect,
-    set_up::{check, open_partition, set_up},
+    set_up::{check, open_keys, open_partition, set_up},
 };
 
 /// Where the number of partitions is written down: on the log itself.
 pub(crate) const PARTITIONS_KEY: &str = "toolgate.partitions";
+/// Whether there are keys beside the log; also on the log itself, so that their loss is noticed.
+pub(crate) const SEALED_KEY: &str = "toolgate.sealed";
 /// How many set-up requests are under way at once.
 pub(crate) const SETUP_CONCURRENCY: usize = 16;
 
@@ -27,11 +29,13 @@ pub struct LogOptions {
     pub max_bytes: Option<u64>,
     /// Copies of every event on a cluster.
     pub replicas: usize,
+    /// What the keys beside the log are wrapped under. Without it nothing can be sealed or opened.
+    pub master_keys: Option<MasterKeys>,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { partitions: 16, max_bytes: None, replicas: 1 }
+        Self { partitions: 16, max_bytes: None, replicas: 1, master_keys: None }
     }
 }
 
@@ -42,6 +46,7 @@ pub struct Log {
     pub(crate) context: Context,
     pub(crate) partitions: u16,
     pub(crate) streams: Arc<[jetstream::stream::Stream]>,
+    keys: Keyring,
 }
 
 /// Why the log cannot be used.
@@ -67,6 +72,12 @@ pub enum LogError {
     NotAllowed { stream: String },
     #[error("cannot set up the stream {stream}: {source}")]
     Stream { stream: String, source: jetstream::context::CreateStreamError },
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    #[error("cannot mark the log as sealed: {0}")]
+    Mark(#[from] jetstream::context::UpdateStreamError),
+    #[error("the master keys in {path} cannot be used: {reason}")]
+    MasterKeys { path: PathBuf, reason: String },
     #[error("cannot set up the artifacts: {0}")]
     Bucket(String),
     #[error("this log has {recorded} partitions and was opened with {asked}; the number never changes")]
@@ -124,13 +135,19 @@ impl Log {
         // With another number of partitions, the others may not exist.
         let first = open_partition(&context, Partition(0)).await?;
         check(&first, options)?;
+        let keys = open_keys(&context, &first, options).await?;
         let others = stream::iter(1..options.partitions)
             .map(|index| open_partition(&context, Partition(index)))
             .buffered(SETUP_CONCURRENCY)
             .try_collect::<Vec<_>>()
             .await?;
         let streams = std::iter::once(first).chain(others).collect();
-        Ok(Self { client, context, partitions: options.partitions, streams })
+        Ok(Self { client, context, partitions: options.partitions, streams, keys })
+    }
+
+    /// What seals and opens the content of events.
+    pub fn keys(&self) -> &Keyring {
+        &self.keys
     }
 
     pub fn partitions(&self) -> u16 {

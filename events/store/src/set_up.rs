@@ -10,8 +10,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 use toolgate_events::Partition;
 
 use crate::{
-    LogError, LogOptions, archive, artifacts, definitions,
-    log::{PARTITIONS_KEY, SETUP_CONCURRENCY},
+    KeyError, Keyring, LogError, LogOptions, archive, artifacts, definitions,
+    keys::{self, KeyStore},
+    log::{PARTITIONS_KEY, SEALED_KEY, SETUP_CONCURRENCY},
     park, quota, revocations,
 };
 
@@ -25,7 +26,8 @@ fn other_streams(options: &LogOptions) -> Vec<Config> {
 pub(crate) async fn set_up(context: &Context, options: &LogOptions) -> Result<(), LogError> {
     // The first stream decides: it is created before the others and carries the number.
     ensure(context, partition_config(options, Partition(0))).await?;
-    check(&open_partition(context, Partition(0)).await?, options)?;
+    let first = open_partition(context, Partition(0)).await?;
+    check(&first, options)?;
     let others = (1..options.partitions).map(|index| partition_config(options, Partition(index)));
     stream::iter(others.chain(other_streams(options)))
         .map(|config| ensure(context, config))
@@ -35,7 +37,42 @@ pub(crate) async fn set_up(context: &Context, options: &LogOptions) -> Result<()
     for bucket in [artifacts::BUCKET, archive::BUCKET] {
         ensure_bucket(context, options, bucket).await?;
     }
+    ensure_keys(context, &first, options).await
+}
+
+/// Makes the key store where there is none, and only then marks the log: a mark without keys means that they are lost.
+async fn ensure_keys(context: &Context, first: &Stream, options: &LogOptions) -> Result<(), LogError> {
+    let Some(master) = &options.master_keys else { return Ok(()) };
+    let is_marked = is_marked(first);
+    if KeyStore::find(context).await?.is_none() && is_marked {
+        return Err(KeyError::Lost.into());
+    }
+    ensure(context, Config { num_replicas: options.replicas, ..keys::config() }).await?;
+    let store = KeyStore::find(context).await?.ok_or(LogError::NotSetUp)?;
+    match store.check(master).await? {
+        Some(()) => {}
+        None if is_marked => return Err(KeyError::Lost.into()),
+        None => store.put_check(master).await?,
+    }
+    if !is_marked {
+        let mut config = first.cached_info().config.clone();
+        config.metadata.insert(SEALED_KEY.to_owned(), "yes".to_owned());
+        context.update_stream(config).await?;
+    }
     Ok(())
+}
+
+fn is_marked(first: &Stream) -> bool {
+    first.cached_info().config.metadata.contains_key(SEALED_KEY)
+}
+
+/// Opens the key store that belongs to a log, once it is certain that it is the one.
+pub(crate) async fn open_keys(context: &Context, first: &Stream, options: &LogOptions) -> Result<Keyring, LogError> {
+    let Some(master) = &options.master_keys else { return Ok(Keyring::none()) };
+    let missing = || if is_marked(first) { LogError::from(KeyError::Lost) } else { LogError::NotSetUp };
+    let store = KeyStore::find(context).await?.ok_or_else(missing)?;
+    store.check(master).await?.ok_or_else(missing)?;
+    Ok(Keyring::new(store, master.clone()))
 }
 
 /// Opens a partition that exists.

@@ -7,7 +7,7 @@ use std::{
 use cqrs_es::{EventEnvelope, Query, persist::SerializedEvent};
 use serde::Serialize;
 use serde_json::Value;
-use toolgate_events::{CallError, CallId, Status, ToolCall, ToolCallEvent, canonical};
+use toolgate_events::{CallId, Status, ToolCall, ToolCallEvent, canonical};
 
 /// What a replay gathers.
 #[derive(Debug, Default)]
@@ -22,6 +22,8 @@ struct Inner {
     /// Positions in the order they came.
     positions: Vec<u64>,
     open: BTreeMap<CallId, ToolCall>,
+    /// The error of the event that is being replayed, as it was recorded: its detail may be sealed.
+    error: Option<Value>,
 }
 
 /// A replayed history.
@@ -58,7 +60,7 @@ pub struct Folded {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<CallError>,
+    pub error: Option<Value>,
     pub cached: bool,
     pub stale: bool,
     /// SHA-256 over all of it.
@@ -91,8 +93,13 @@ impl Replaying {
         let mut inner = self.lock();
         let mut replayed = std::mem::take(&mut inner.replayed);
         let open = std::mem::take(&mut inner.open);
-        replayed.calls.extend(open.into_iter().filter_map(|(id, call)| Some((id, Folded::of(&call)?))));
+        replayed.calls.extend(open.into_iter().filter_map(|(id, call)| Some((id, Folded::of(&call, None)?))));
         replayed
+    }
+
+    /// Before an event is brought to its current version.
+    pub fn keep_recorded(&self, event: &SerializedEvent) {
+        self.lock().error = event.payload.get("error").cloned();
     }
 
     pub fn pass_over(&self, event: &SerializedEvent, reason: String) {
@@ -118,8 +125,13 @@ impl Replaying {
         let mut inner = self.lock();
         let position = event.sequence as u64;
         inner.positions.push(position);
+        let error = inner.error.take().filter(|_| matches!(event.payload, ToolCallEvent::ToolCallFailed(_)));
         if self.keeps_events {
             let metadata = |key: &str| event.metadata.get(key).cloned().unwrap_or_default();
+            let mut data = event.payload.data().ok();
+            if let (Some(place), Some(error)) = (data.as_mut().and_then(|data| data.get_mut("error")), &error) {
+                *place = error.clone();
+            }
             inner.replayed.events.push(ReplayedEvent {
                 position: position.to_string(),
                 call_id: event.aggregate_id.clone(),
@@ -127,7 +139,7 @@ impl Replaying {
                 event_version: metadata("event_version"),
                 actor: metadata("actor"),
                 occurred_at: metadata("occurred_at"),
-                data: event.payload.data().ok(),
+                data,
                 not_understood: None,
             });
         }
@@ -146,7 +158,7 @@ impl Replaying {
         if !call.status.is_some_and(Status::is_final) {
             return;
         }
-        let folded = Folded::of(call);
+        let folded = Folded::of(call, error);
         inner.open.remove(&id);
         if let Some(mut folded) = folded {
             if !self.keeps_events {
@@ -163,16 +175,15 @@ impl Replaying {
 }
 
 impl Folded {
-    fn of(call: &ToolCall) -> Option<Self> {
+    fn of(call: &ToolCall, error: Option<Value>) -> Option<Self> {
         let (request, status) = (call.request.as_ref()?, call.status?);
-        let digest =
-            digest(status.as_str(), call.attempts.into(), call.result.as_ref(), call.error.as_ref(), call.cached, call.stale);
+        let digest = digest(status.as_str(), call.attempts.into(), call.result.as_ref(), error.as_ref(), call.cached, call.stale);
         Some(Self {
             tool: request.tool.clone(),
             status,
             attempts: call.attempts,
             result: call.result.clone(),
-            error: call.error.clone(),
+            error,
             cached: call.cached,
             stale: call.stale,
             digest,
@@ -181,14 +192,7 @@ impl Folded {
 }
 
 /// What a call's row and the fold of its events must agree in.
-pub fn digest(
-    status: &str,
-    attempts: i64,
-    result: Option<&Value>,
-    error: Option<&CallError>,
-    cached: bool,
-    stale: bool,
-) -> String {
+pub fn digest(status: &str, attempts: i64, result: Option<&Value>, error: Option<&Value>, cached: bool, stale: bool) -> String {
     canonical::sha256_hex(&serde_json::json!([status, attempts, result, error, cached, stale]))
 }
 

@@ -10,11 +10,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use cqrs_es::persist::QueryReplay;
 use postgres_es::PostgresEventRepository;
+use serde_json::Value;
 use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use toolgate_events::{CallId, TenantId, ToolCall};
+use toolgate_events::{
+    CallId, TenantId, ToolCall,
+    sealing::{self, Member},
+};
+use toolgate_store::{KeyError, Keyring};
 
 use self::{fold::Replaying, upcaster::Upcaster};
 
@@ -25,6 +30,35 @@ const OF_TENANT: &str = "tenant_event";
 const OF_CALL: &str = "call_event";
 /// The repository asks for the name of a table that it then never reads: a replay knows no snapshots.
 const NO_SNAPSHOTS: &str = "no_snapshot";
+
+/// Puts the content in the place of what is sealed, for whoever may read it: the one way from a replay to what somebody said.
+///
+/// # Errors
+/// [`Error::Keys`]
+pub async fn open(keys: &Keyring, tenant: TenantId, replayed: &mut Replayed) -> Result<(), Error> {
+    for event in &mut replayed.events {
+        let version = event.event_version.parse().unwrap_or_default();
+        if let (Some(data), Ok(call)) = (&mut event.data, event.call_id.parse()) {
+            open_members(keys, tenant, call, sealing::members(&event.event_type, version), data).await?;
+        }
+    }
+    for (call, folded) in &mut replayed.calls {
+        let mut data = serde_json::json!({"result": folded.result.take(), "error": folded.error.take()});
+        open_members(keys, tenant, *call, &[Member::Result, Member::ErrorDetail], &mut data).await?;
+        let mut taken = |name: &str| data.get_mut(name).map(Value::take).filter(|value| !value.is_null());
+        (folded.result, folded.error) = (taken("result"), taken("error"));
+    }
+    Ok(())
+}
+
+async fn open_members(keys: &Keyring, tenant: TenantId, call: CallId, members: &[Member], data: &mut Value) -> Result<(), Error> {
+    for member in members {
+        let Some(value) = data.pointer(member.pointer()).cloned() else { continue };
+        let opened = keys.open_member(tenant, call, *member, value).await?;
+        sealing::put_opened(data, *member, opened);
+    }
+    Ok(())
+}
 
 /// One tenant's history.
 #[derive(Debug)]
@@ -38,6 +72,8 @@ pub struct History {
 pub enum Error {
     #[error("the database: {0}")]
     Database(#[from] sqlx::Error),
+    #[error("content cannot be opened: {0}")]
+    Keys(#[from] KeyError),
     #[error("the replay: {0}")]
     Replay(String),
     #[error("only {replayed} of {recorded} events were replayed, up to position {reached} of {last}")]

@@ -1,7 +1,11 @@
 use std::sync::Arc;
 
 use cqrs_es::persist::{EventUpcaster, SerializedEvent};
-use toolgate_events::{DecodeError, Event, ToolCallEvent, upcast};
+use toolgate_events::{
+    DecodeError, Event, ToolCallEvent,
+    sealing::{self, Member},
+    upcast,
+};
 
 use super::fold::Replaying;
 
@@ -14,6 +18,7 @@ impl EventUpcaster for Upcaster {
     }
 
     fn upcast(&self, mut event: SerializedEvent) -> SerializedEvent {
+        self.0.keep_recorded(&event);
         match current(&event) {
             Ok(payload) => event.payload = payload,
             // Left as it is, it does not become an event of the framework, which passes it over without a word.
@@ -26,7 +31,14 @@ impl EventUpcaster for Upcaster {
 fn current(event: &SerializedEvent) -> Result<serde_json::Value, DecodeError> {
     let unknown = || DecodeError::UnknownType(event.event_type.clone());
     let version = event.event_version.parse().map_err(|_| unknown())?;
-    let event: ToolCallEvent = match upcast(&event.event_type, version, &event.payload)? {
+    // A sealed detail of an error is no text. What was recorded is kept beside.
+    let mut data = event.payload.clone();
+    if sealing::members(&event.event_type, version).contains(&Member::ErrorDetail)
+        && let Some(detail) = data.pointer_mut(Member::ErrorDetail.pointer())
+    {
+        *detail = Member::ErrorDetail.placeholder();
+    }
+    let event: ToolCallEvent = match upcast(&event.event_type, version, &data)? {
         Event::ToolCall(event) => event,
         Event::Refusal(_) => return Err(unknown()),
     };

@@ -15,28 +15,43 @@ use std::collections::HashMap;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sqlx::PgConnection;
-use toolgate_events::{CallId, Event, TenantId, ToolCallEvent, ToolCallSucceeded};
+use toolgate_events::{
+    CallId, Event, TenantId, ToolCallEvent, ToolCallSucceeded,
+    sealing::{Member, Opened},
+};
+use toolgate_store::{KeyError, Keyring};
 
 use crate::batch::Numbered;
+
+/// Why a batch was not written. The transaction must then be given up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+}
 
 /// Writes everything that follows from `events`, and answers with how many of them were set aside. What comes out is the same
 /// however the events are cut into batches.
 ///
 /// # Errors
-/// Whatever the database says; the transaction must then be given up.
-pub async fn project(transaction: &mut PgConnection, events: &[Numbered]) -> Result<u64, sqlx::Error> {
+/// [`Error`]
+pub async fn project(transaction: &mut PgConnection, events: &[Numbered], keys: &Keyring) -> Result<u64, Error> {
     audit_event::project(transaction, events).await?;
     let mut savepoint = sqlx::Connection::begin(&mut *transaction).await?;
-    match read_models(&mut savepoint, events, Care::Together).await {
+    match read_models(&mut savepoint, events, keys, Care::Together).await {
         Ok(parked) => {
             savepoint.commit().await?;
-            return parked.project(transaction).await;
+            return Ok(parked.project(transaction).await?);
         }
-        Err(sqlx::Error::Database(error)) if is_the_rows_fault(error.code().as_deref()) => savepoint.rollback().await?,
+        Err(Error::Database(sqlx::Error::Database(error))) if is_the_rows_fault(error.code().as_deref()) => {
+            savepoint.rollback().await?
+        }
         Err(error) => return Err(error),
     }
     // Some row cannot be held. Which one shows when each is tried alone.
-    read_models(transaction, events, Care::Singly).await?.project(transaction).await
+    Ok(read_models(transaction, events, keys, Care::Singly).await?.project(transaction).await?)
 }
 
 /// How rows are written that the database may not be able to hold.
@@ -51,11 +66,12 @@ enum Care {
 async fn read_models(
     transaction: &mut PgConnection,
     events: &[Numbered],
+    keys: &Keyring,
     care: Care,
-) -> Result<parked_event::Reasons, sqlx::Error> {
+) -> Result<parked_event::Reasons, Error> {
     let mut parked = parked_event::Reasons::of(events, care);
     tool_calls(transaction, events, &mut parked).await?;
-    let outcomes = outcomes(transaction, events).await?;
+    let outcomes = outcomes(transaction, events, keys, &mut parked).await?;
     task::project(transaction, &outcomes, &mut parked).await?;
     document::project(transaction, &outcomes, &mut parked).await?;
     knowledge_document::project(transaction, &outcomes, &mut parked).await?;
@@ -160,13 +176,20 @@ fn is_the_rows_fault(code: Option<&str>) -> bool {
     code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
 }
 
-/// The outcomes that feed a read model, each with the arguments of its call. Only the one that ended its call counts: a second one,
-/// which somebody else must have appended, changes nothing.
-async fn outcomes<'a>(transaction: &mut PgConnection, events: &'a [Numbered]) -> Result<Vec<Outcome<'a>>, sqlx::Error> {
+/// The outcomes that feed a read model, each with the arguments of its call as they were said. What has been erased feeds none. Only the
+/// one that ended its call counts: a second one, which somebody else must have appended, changes nothing.
+async fn outcomes<'a>(
+    transaction: &mut PgConnection,
+    events: &'a [Numbered],
+    keys: &Keyring,
+    parked: &mut parked_event::Reasons,
+) -> Result<Vec<Outcome<'a>>, Error> {
     let feeding: Vec<_> = events
         .iter()
         .filter_map(|at| match &at.event {
-            Ok(Event::ToolCall(ToolCallEvent::ToolCallSucceeded(succeeded))) if feeds_a_read_model(&succeeded.tool) => {
+            Ok(Event::ToolCall(ToolCallEvent::ToolCallSucceeded(succeeded)))
+                if feeds_a_read_model(&succeeded.tool) && !succeeded.erased =>
+            {
                 Some((at, succeeded))
             }
             _ => None,
@@ -189,13 +212,17 @@ async fn outcomes<'a>(transaction: &mut PgConnection, events: &'a [Numbered]) ->
         .into_iter()
         .map(|(tenant, call, arguments, position)| ((TenantId(tenant), CallId(call), position), arguments))
         .collect();
-    Ok(feeding
-        .into_iter()
-        .filter_map(|(at, succeeded)| {
-            let arguments = arguments.remove(&(at.tenant_id, at.call_id(), signed(at.row.position)))?;
-            Some(Outcome { at, succeeded, arguments })
-        })
-        .collect())
+    let mut outcomes = Vec::with_capacity(feeding.len());
+    for (at, succeeded) in feeding {
+        let Some(sealed) = arguments.remove(&(at.tenant_id, at.call_id(), signed(at.row.position))) else { continue };
+        match keys.open_member(at.tenant_id, at.call_id(), Member::Arguments, sealed).await {
+            Ok(Opened::Content(arguments)) => outcomes.push(Outcome { at, succeeded, arguments }),
+            Ok(Opened::Erased) => {}
+            Err(KeyError::Broken(reason)) => parked.add(at, reason),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(outcomes)
 }
 
 fn feeds_a_read_model(tool: &str) -> bool {

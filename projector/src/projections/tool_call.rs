@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use sqlx::PgConnection;
 use toolgate_events::{Event, Status, ToolCall, ToolCallEvent, ToolCallRequested, canonical};
 
@@ -14,6 +15,10 @@ struct Change<'a> {
     requested: Option<&'a ToolCallRequested>,
     /// The fold of what the batch holds of the call.
     call: ToolCall,
+    /// What is content is kept as it was recorded.
+    arguments: Option<&'a Value>,
+    result: Option<&'a Value>,
+    error: Option<&'a Value>,
     finished_at: Option<DateTime<Utc>>,
     /// Of the last event that changed it.
     position: u64,
@@ -50,14 +55,30 @@ fn fold(events: &[Numbered]) -> Vec<Change<'_>> {
             Some(place) if requested.is_some() && changes[place].requested.is_some() => continue,
             Some(place) if requested.is_none() => place,
             _ => {
-                changes.push(Change { first: at, requested, call: ToolCall::default(), finished_at: None, position: 0 });
+                changes.push(Change {
+                    first: at,
+                    requested,
+                    call: ToolCall::default(),
+                    arguments: None,
+                    result: None,
+                    error: None,
+                    finished_at: None,
+                    position: 0,
+                });
                 places.insert((at.tenant_id, at.row.aggregate_id), changes.len() - 1);
                 changes.len() - 1
             }
         };
         let change = &mut changes[place];
+        // Nothing follows an outcome.
         if change.call.status.is_some_and(Status::is_final) {
             continue;
+        }
+        match event {
+            ToolCallEvent::ToolCallRequested(_) => change.arguments = at.row.data.get("arguments"),
+            ToolCallEvent::ToolCallSucceeded(_) => change.result = at.row.data.get("result"),
+            ToolCallEvent::ToolCallFailed(_) => change.error = at.row.data.get("error"),
+            _ => {}
         }
         change.call.evolve(event.clone());
         change.position = at.row.position;
@@ -79,11 +100,11 @@ fn status(change: &Change<'_>) -> &'static str {
 }
 
 fn result(change: &Change<'_>) -> Option<String> {
-    change.call.result.as_ref().map(canonical::to_string)
+    change.result.map(canonical::to_string)
 }
 
 fn error(change: &Change<'_>) -> Option<String> {
-    change.call.error.as_ref().and_then(|error| serde_json::to_string(error).ok())
+    change.error.map(Value::to_string)
 }
 
 fn attempts(change: &Change<'_>) -> i32 {
@@ -113,7 +134,7 @@ async fn insert(transaction: &mut PgConnection, new: &[&Change<'_>]) -> Result<u
     .bind(column!(requests, |(change, _)| status(change)))
     .bind(column!(requests, |(_, request)| request.session_id.as_deref()))
     .bind(column!(requests, |(_, request)| request.authorization.principal.as_str()))
-    .bind(column!(requests, |(_, request)| serde_json::to_string(&request.arguments).unwrap_or_default()))
+    .bind(column!(requests, |(change, _)| change.arguments.map(Value::to_string).unwrap_or_default()))
     .bind(column!(requests, |(_, request)| serde_json::to_string(&request.options).unwrap_or_default()))
     .bind(column!(requests, |(change, _)| result(change)))
     .bind(column!(requests, |(change, _)| error(change)))

@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 
-use sqlx::PgPool;
 use toolgate_events::Partition;
 use toolgate_store::crash;
 
+use super::Error;
 use crate::{
+    Environment,
     batch::Numbered,
     checkpoint::{self, Checkpoint},
     projections,
@@ -13,16 +14,19 @@ use crate::{
 /// Rows and checkpoints in one transaction, as the live projector writes them.
 ///
 /// # Errors
-/// Whatever the database says.
+/// [`Error::Database`] and [`Error::Keys`]
 pub async fn commit(
-    database: &PgPool,
+    environment: &Environment,
     events: &[Numbered],
     moves: &BTreeMap<Partition, (Checkpoint, Checkpoint)>,
-) -> Result<(), sqlx::Error> {
-    let mut transaction = database.begin().await?;
+) -> Result<(), Error> {
+    let mut transaction = environment.database.begin().await?;
     checkpoint::advance(&mut transaction, moves).await?;
     if !events.is_empty() {
-        projections::project(&mut transaction, events).await?;
+        projections::project(&mut transaction, events, environment.log.keys()).await.map_err(|error| match error {
+            projections::Error::Database(error) => Error::Database(error),
+            projections::Error::Keys(error) => Error::Keys(error),
+        })?;
     }
     crash::point("rebuild.written");
     transaction.commit().await?;

@@ -4,10 +4,9 @@
 use std::collections::BTreeMap;
 
 use futures::TryStreamExt;
-use serde::Deserialize;
 use serde_json::Value;
 use sqlx::postgres::PgConnectOptions;
-use toolgate_events::{CallError, CallId, TenantId};
+use toolgate_events::{CallId, TenantId};
 use uuid::Uuid;
 
 use super::{Error, Rebuild};
@@ -81,6 +80,5 @@ fn without_row(calls: BTreeMap<CallId, Folded>) -> impl Iterator<Item = Uuid> {
 }
 
 fn digest((_, status, attempts, result, error, cached, stale): &Row) -> String {
-    let error = error.as_ref().and_then(|error| CallError::deserialize(error).ok());
     history::digest(status, i64::from(*attempts), result.as_ref(), error.as_ref(), *cached, *stale)
 }

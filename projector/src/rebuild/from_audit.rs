@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{FromRow, PgConnection};
-use toolgate_events::{CallId, CallSubject, Envelope, Lane, TenantId, TraceContext};
+use toolgate_events::{CallId, CallSubject, Envelope, Form, Lane, TenantId, TraceContext};
 use toolgate_store::Received;
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ use super::{Error, Progress, commit::commit, schema::LIVE, snapshot::Snapshot};
 use crate::{
     Environment,
     batch::{self, Head},
-    checkpoint, heads,
+    checkpoint, content, heads,
 };
 
 /// Projects everything that the snapshot's audit trail has; answers with how many events that took.
@@ -47,7 +47,7 @@ pub async fn forward(
         .map(|(partition, known)| (partition, (known, checkpoint::Checkpoint { table: known.table, ..targets[&partition] })))
         .filter(|(_, (known, target))| known != target)
         .collect();
-    commit(&environment.database, &[], &moves).await?;
+    commit(environment, &[], &moves).await?;
     for (partition, (_, target)) in moves {
         progress.reach(partition, target.stream_sequence);
     }
@@ -95,8 +95,12 @@ impl Run<'_> {
         // Each tenant comes once, so that of most nothing need be remembered.
         self.heads.clear();
         heads::load(database, partitions, &mut self.heads, &messages).await?;
-        let events: Vec<_> = messages.iter().filter_map(|message| batch::number(message, partitions, &mut self.heads)).collect();
-        commit(database, &events, &BTreeMap::new()).await?;
+        let opened = content::open(self.environment.log.keys(), &messages).await?;
+        let mut events = Vec::with_capacity(messages.len());
+        for (message, opened) in messages.iter().zip(&opened) {
+            events.extend(batch::number(message, content::as_ref(opened), partitions, &mut self.heads));
+        }
+        commit(self.environment, &events, &BTreeMap::new()).await?;
         self.progress.count(messages.len());
         self.events += messages.len() as u64;
         Ok(())
@@ -147,6 +151,7 @@ impl Row {
                 actor: self.actor,
                 occurred_at: self.occurred_at,
                 trace_context: self.traceparent.map(|traceparent| TraceContext { traceparent }),
+                form: Form::Recorded,
                 data: self.data,
             };
             // An envelope can always be written.

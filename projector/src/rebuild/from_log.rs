@@ -15,7 +15,7 @@ use crate::{
     Environment,
     batch::{self, Head},
     checkpoint::{self, Checkpoint, Mismatch},
-    heads,
+    content, heads,
 };
 
 /// Runs side by side, each with partitions of its own: while one waits for the database, the other decodes.
@@ -124,9 +124,10 @@ impl<'a> Run<'a> {
             self.heads.clear();
         }
         heads::load(database, partitions, &mut self.heads, messages).await?;
+        let opened = content::open(self.environment.log.keys(), messages).await?;
         let mut moves: BTreeMap<Partition, (Checkpoint, Checkpoint)> = BTreeMap::new();
         let mut events = Vec::with_capacity(messages.len());
-        for message in messages {
+        for (message, opened) in messages.iter().zip(&opened) {
             let partition = message.partition;
             let Some(known) = self.checkpoints.get(&partition).copied() else { continue };
             let (_, reached) = moves.entry(partition).or_insert((known, known));
@@ -135,12 +136,12 @@ impl<'a> Run<'a> {
                 let mismatch = Mismatch::Gap { expected, found: message.stream_sequence };
                 return Err(Error::Mismatch { partition, mismatch });
             }
-            let event = batch::number(message, partitions, &mut self.heads);
+            let event = batch::number(message, content::as_ref(opened), partitions, &mut self.heads);
             let readable = event.as_ref().filter(|event| event.event.is_ok());
             *reached = Checkpoint { stream_sequence: expected, event_id: readable.map(|event| event.row.event_id), ..known };
             events.extend(event);
         }
-        commit(database, &events, &moves).await?;
+        commit(self.environment, &events, &moves).await?;
         self.progress.count(messages.len());
         for (partition, (_, reached)) in moves {
             self.progress.reach(partition, reached.stream_sequence);

@@ -22,7 +22,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use toolgate_events::Partition;
-use toolgate_store::{ConsumeError, LoadError, LogError, crash};
+use toolgate_store::{ConsumeError, KeyError, LoadError, LogError, crash};
 
 use self::{snapshot::Snapshot, tables::Table};
 use crate::{Environment, checkpoint::Mismatch};
@@ -101,6 +101,8 @@ pub enum Error {
     Consume(#[from] ConsumeError),
     #[error("the log: {0}")]
     Load(#[from] LoadError),
+    #[error("content cannot be opened: {0}")]
+    Keys(#[from] KeyError),
     #[error("another `toolgate replay` is at work on this database")]
     Taken,
     #[error("the live schema has other migrations than this release; run `toolgate migrate` first")]

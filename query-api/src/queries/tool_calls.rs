@@ -3,8 +3,12 @@ use std::collections::{HashMap, HashSet};
 use serde::{Deserialize, de::IntoDeserializer};
 use serde_json::Value;
 use sqlx::{Postgres, QueryBuilder, Row, postgres::PgRow, types::Json};
-use toolgate_events::{CallError, CallId, CallLinks, CallView, Status};
+use toolgate_events::{
+    CallError, CallId, CallLinks, CallView, Status, TenantId,
+    sealing::{Member, Opened},
+};
 use toolgate_security::TenantTx;
+use toolgate_store::Keyring;
 use uuid::Uuid;
 
 use super::{audit::Stretch, bigint, unsigned};
@@ -21,18 +25,48 @@ pub(crate) struct CallFilter {
     pub status: Option<Status>,
 }
 
-/// A call and its place in the list of calls.
+/// A call and its place in the list of calls. Its content is sealed.
 #[derive(Debug)]
 pub(crate) struct ListedCall {
-    pub view: CallView,
+    view: CallView,
+    error: Option<Value>,
     pub requested_position: u64,
 }
 
-pub(crate) async fn find(tx: &mut TenantTx, call: CallId) -> Result<Option<CallView>, Error> {
+impl ListedCall {
+    /// The call with its content.
+    ///
+    /// # Errors
+    /// [`Error::Keys`]
+    pub(crate) async fn open(self, tenant: TenantId, keys: &Keyring) -> Result<CallView, Error> {
+        let Self { mut view, error, .. } = self;
+        let call = view.call_id;
+        if let Some(sealed) = view.result.take() {
+            match keys.open_member(tenant, call, Member::Result, sealed).await? {
+                Opened::Content(result) => view.result = Some(result),
+                Opened::Erased => view.erased = Some(true),
+            }
+        }
+        if let Some(mut error) = error {
+            if let Some(detail) = error.get_mut("detail") {
+                *detail = match keys.open_member(tenant, call, Member::ErrorDetail, detail.take()).await? {
+                    Opened::Content(detail) => detail,
+                    Opened::Erased => {
+                        view.erased = Some(true);
+                        Member::ErrorDetail.placeholder()
+                    }
+                };
+            }
+            view.error = Some(CallError::deserialize(error).map_err(|error| sqlx::Error::Decode(error.into()))?);
+        }
+        Ok(view)
+    }
+}
+
+pub(crate) async fn find(tx: &mut TenantTx, call: CallId) -> Result<Option<ListedCall>, Error> {
     let mut query = QueryBuilder::<Postgres>::new(SELECT);
     query.push(" where call_id = ").push_bind(call.0);
-    let found = query.build().try_map(|row: PgRow| listed_call(&row)).fetch_optional(&mut **tx).await?;
-    Ok(found.map(|call| call.view))
+    Ok(query.build().try_map(|row: PgRow| listed_call(&row)).fetch_optional(&mut **tx).await?)
 }
 
 /// The positions between which a call's events lie: after the first, up to the second. Nothing for what is no call.
@@ -90,14 +124,16 @@ fn listed_call(row: &PgRow) -> Result<ListedCall, sqlx::Error> {
         cached: result.is_some().then_some(cached),
         stale: stale.then_some(true),
         result,
-        error: row.try_get::<Option<Json<CallError>>, _>("error")?.map(|Json(error)| error),
+        error: None,
+        erased: None,
         attempts: attempts.unsigned_abs(),
         requested_at: row.try_get("requested_at")?,
         finished_at: row.try_get("finished_at")?,
         position: Some(unsigned(row, "position")?.to_string()),
         links: CallLinks::of(call_id),
     };
-    Ok(ListedCall { view, requested_position: unsigned(row, "requested_position")? })
+    let error = row.try_get::<Option<Json<Value>>, _>("error")?.map(|Json(error)| error);
+    Ok(ListedCall { view, error, requested_position: unsigned(row, "requested_position")? })
 }
 
 fn status(text: &str) -> Result<Status, sqlx::Error> {

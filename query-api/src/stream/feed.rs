@@ -8,11 +8,12 @@ use std::{
 use tokio::sync::broadcast;
 use toolgate_events::TenantId;
 use toolgate_security::{ReadPool, TenantTx};
-use toolgate_store::Announcements;
+use toolgate_store::{Announcements, Keyring};
 
 use super::cloud_event::Rendered;
 use crate::{
     Error,
+    opening::open_row,
     queries::{
         archive::Segments,
         audit::{self, AuditFilter, Stretch},
@@ -34,13 +35,14 @@ type Senders = Arc<Mutex<HashMap<TenantId, broadcast::Sender<Arc<Rendered>>>>>;
 pub(crate) struct Feeds {
     pool: ReadPool,
     segments: Segments,
+    keys: Keyring,
     announcements: Announcements,
     senders: Senders,
 }
 
 impl Feeds {
-    pub(crate) fn new(pool: ReadPool, segments: Segments, announcements: Announcements) -> Self {
-        Self { pool, segments, announcements, senders: Senders::default() }
+    pub(crate) fn new(pool: ReadPool, segments: Segments, keys: Keyring, announcements: Announcements) -> Self {
+        Self { pool, segments, keys, announcements, senders: Senders::default() }
     }
 
     /// The tenant's events from now on: everything that is not in the database when this returns will come.
@@ -108,8 +110,11 @@ impl Feeds {
         limit: usize,
     ) -> Result<(Vec<Rendered>, bool), Error> {
         let mut tx = TenantTx::begin(&self.pool, tenant).await?;
-        let (rows, has_more) = audit::streamed_page(&mut tx, &self.segments, filter, session_id, stretch, limit).await?;
+        let (mut rows, has_more) = audit::streamed_page(&mut tx, &self.segments, filter, session_id, stretch, limit).await?;
         tx.end().await?;
+        for row in &mut rows {
+            open_row(&self.keys, tenant, &mut row.audit).await?;
+        }
         let rendered = rows.into_iter().map(|row| Rendered::new(tenant.0, row)).collect::<Result<_, _>>();
         let rendered = rendered.map_err(|error| sqlx::Error::Decode(error.into()))?;
         Ok((rendered, has_more))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use toolgate_events::{CallId, CallSubject, Envelope, Lane, Stamp, ToolCallEvent};
-use toolgate_store::{Artifacts, Clock, Expect, Grant, Log, LogOptions, Login, TlsFiles, User};
+use toolgate_store::{Artifacts, Clock, Expect, Grant, Log, Login, TlsFiles, User};
 
 use crate::app::{PARTITIONS, RawNats, Stack, Tenant, request};
 
@@ -197,7 +197,7 @@ async fn an_append_by_a_role_that_only_reads_never_arrives() {
     stack.log().await;
     for (user, may) in [(User::CommandApi, true), (User::Worker, true), (User::QueryApi, false), (User::Projector, false)] {
         let url = secrecy::ExposeSecret::expose_secret(&stack.connections.nats_roles[&user]);
-        let options = LogOptions { partitions: PARTITIONS, ..LogOptions::default() };
+        let options = Stack::log_options();
         let log = Log::connect(Login { url, user, tls: TlsFiles::NONE }, &options).await.unwrap();
         let clock = Clock::system();
         let (tenant, call) = (Tenant::new().id(), CallId(clock.new_id()));
@@ -223,7 +223,7 @@ async fn a_worker_keeps_an_artifact_again_without_the_right_to_purge() {
     stack.log().await;
     let open = async |user| {
         let url = secrecy::ExposeSecret::expose_secret(&stack.connections.nats_roles[&user]);
-        let options = LogOptions { partitions: PARTITIONS, ..LogOptions::default() };
+        let options = Stack::log_options();
         let log = Log::connect(Login { url, user, tls: TlsFiles::NONE }, &options).await.unwrap();
         Artifacts::open(&log).await.unwrap()
     };

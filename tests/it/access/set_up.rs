@@ -11,7 +11,7 @@ use toolgate_store::{Log, LogError, LogOptions, Login, TlsFiles, User};
 use crate::app::{Child, Client, PARTITIONS, Role, Stack, Tenant, Token, send, task, wait_until};
 
 fn options() -> LogOptions {
-    LogOptions { partitions: PARTITIONS, ..LogOptions::default() }
+    Stack::log_options()
 }
 
 fn login(stack: &Stack, user: User) -> Login<'_> {
@@ -23,6 +23,7 @@ fn login(stack: &Stack, user: User) -> Login<'_> {
 pub(super) fn toolgate(subcommand: &str, variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_toolgate"));
     command.arg(subcommand).env_clear().envs(variables.iter().copied());
+    command.env("TOOLGATE_MASTER_KEY_FILE", Stack::master_key_file());
     command.env("TOOLGATE_DATA_DIR", "/nonexistent").env("TOOLGATE_PARTITIONS", PARTITIONS.to_string());
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
@@ -83,7 +84,8 @@ async fn a_role_with_the_operators_login_alone_sets_the_log_up_itself() {
     let mut as_operator = stack.clone();
     as_operator.connections.nats_roles.clear();
     let settings = toolgate::settings::Settings::load(toolgate::settings::Profile::Server, vec![("partitions", "4".to_owned())]);
-    as_operator.connections.open_log(User::Projector, &settings.unwrap()).await.unwrap();
+    let settings = toolgate::settings::Settings { master_key_file: Some(Stack::master_key_file()), ..settings.unwrap() };
+    as_operator.connections.open_log(User::Projector, &settings).await.unwrap();
     Log::connect(login(&stack, User::Projector), &options()).await.unwrap();
 }
 

@@ -78,5 +78,7 @@ pub fn request(fingerprint: &str) -> Box<ToolCallRequested> {
             tool_version: 1,
             contract_hash: "c".to_owned(),
         },
+        data_subject: None,
+        erased: false,
     })
 }

@@ -11,7 +11,7 @@ use std::{
 
 use secrecy::SecretString;
 use toolgate::{
-    migrations,
+    master_keys, migrations,
     services::{EphemeralOptions, PostgresRole, Progress, Services},
 };
 use toolgate_store::User;
@@ -65,5 +65,6 @@ fn start() -> Shared {
     });
     let services: &'static Services = receiver.recv().unwrap();
     let data_dir = services.temporary_dir().unwrap().path().to_path_buf();
+    master_keys::create_if_missing(&data_dir).unwrap();
     Shared { services, data_dir, next: AtomicUsize::new(0) }
 }

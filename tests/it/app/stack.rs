@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::{Connection, PgConnection};
 use toolgate::{
     dev_issuer::DevIssuer,
-    migrations,
+    master_keys, migrations,
     services::{Connections, DATABASE, EphemeralOptions, PostgresRole, Progress, Services},
 };
 use toolgate_events::{CallSubject, Lane};
@@ -80,8 +80,18 @@ impl Stack {
 
     /// As the operator, who also sets it up.
     pub async fn log(&self) -> Log {
-        let options = LogOptions { partitions: PARTITIONS, ..LogOptions::default() };
-        Log::open(self.connections.nats.expose_secret(), &options).await.unwrap()
+        Log::open(self.connections.nats.expose_secret(), &Self::log_options()).await.unwrap()
+    }
+
+    /// How every log of this run is opened.
+    pub fn log_options() -> LogOptions {
+        let master_keys = Some(master_keys::of_data_dir(&Shared::get().data_dir).unwrap());
+        LogOptions { partitions: PARTITIONS, master_keys, ..LogOptions::default() }
+    }
+
+    /// The master keys of every log of this run.
+    pub fn master_key_file() -> PathBuf {
+        master_keys::file_of(&Shared::get().data_dir)
     }
 
     /// Events in the log, over all partitions.

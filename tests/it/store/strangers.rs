@@ -139,7 +139,7 @@ async fn a_copy_of_a_request_in_another_partition_is_not_run_again() {
     client.get_projected(&call.json()).await;
     let log = app.stack.log().await;
     let subject = log.locate(client.tenant.id(), CallId(call.call_id())).await.unwrap().unwrap();
-    let request = log.load(&subject).await.unwrap().swap_remove(0).envelope.encode().unwrap();
+    let request = log.load(&subject).await.unwrap().swap_remove(0).payload;
     let copy = CallSubject { partition: Partition((subject.partition.0 + 1) % log.partitions()), ..subject };
     publish_raw(&app.stack.connections.nats, &copy.to_string(), &request).await;
     let parked = eventually("the copy is set aside", async || log.parked().await.unwrap().pop()).await;

@@ -14,7 +14,7 @@ use toolgate_events::{
     ToolCallSucceeded,
 };
 use toolgate_projector::rebuild::{Comparison, Logins, Purpose, Rebuild, RebuildOptions, Source};
-use toolgate_store::{Expect, Log, LogOptions};
+use toolgate_store::Expect;
 
 use super::{Error, Options, child::Part, stage::Stage, tenants};
 use crate::{
@@ -92,9 +92,8 @@ async fn rebuilt(stage: &Stage, source: Source) -> Result<(Duration, Duration, V
     let settings = Settings::load(Profile::Server, vec![]).map_err(|error| Error::Bug(error.to_string()))?;
     let logins =
         Logins { owner: connections.owner.expose_secret().parse()?, projector: connections.projector.expose_secret().parse()? };
-    let log = Log::connect(connections.operator(), &LogOptions::default()).await?;
     let context = Context { settings, connections: connections.clone() };
-    let live = roles::projector_environment(&context, log).map_err(|error| Error::Bug(error.to_string()))?;
+    let live = roles::projector_environment(&context, stage.log.clone()).map_err(|error| Error::Bug(error.to_string()))?;
     let mut rebuild = Rebuild::open(live, logins, RebuildOptions { source, purpose: Purpose::Check, batch_size: BATCH }).await?;
     rebuild.make(&MIGRATIONS, true).await?;
     let began = Instant::now();
@@ -137,6 +136,8 @@ async fn append_call(stage: &Stage, number: u64, appended: &AtomicU64) -> Result
         stale: false,
         source_call_id: None,
         age_seconds: None,
+        data_subject: None,
+        erased: false,
     }));
     let mut expect = Expect::NOTHING;
     for (event, sequence) in story.iter().zip(1..) {
@@ -190,6 +191,8 @@ fn requested(tool: &str, lane: Lane, arguments: Value) -> ToolCallEvent {
         lane,
         arguments,
         session_id: Some("session-1".to_owned()),
+        data_subject: None,
+        erased: false,
         options: CallOptions::default(),
         request_fingerprint: "00".repeat(32),
         authorization: Authorization {

@@ -10,7 +10,7 @@ use std::{
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use sqlx::postgres::PgPoolOptions;
-use toolgate_events::{CallId, TenantId};
+use toolgate_events::{CallId, Envelope, TenantId};
 use toolgate_security::ReadPool;
 use toolgate_store::{Clock, Log, LogOptions, Recorded};
 
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     dev_issuer::DevIssuer,
-    migrations,
+    master_keys, migrations,
     services::{Connections, EphemeralOptions, Progress, Services},
 };
 
@@ -62,7 +62,12 @@ impl Stage {
         let directory = services.temporary_dir().map(|data| data.path().to_owned()).unwrap_or_default();
         let issuer = DevIssuer::load_or_create(&directory)?;
         let clock = Clock::system();
-        let log = Log::open(connections.nats.expose_secret(), &LogOptions::default()).await?;
+        master_keys::create_if_missing(&directory)?;
+        let log = Log::open(
+            connections.nats.expose_secret(),
+            &LogOptions { master_keys: Some(master_keys::of_data_dir(&directory)?), ..LogOptions::default() },
+        )
+        .await?;
         let pool = PgPoolOptions::new().max_connections(1).connect_lazy(connections.reader.expose_secret())?;
         let tenants = tenants::mint(&issuer, tenants, clock)?;
         Ok(Self { directory, log, read: ReadPool::new(pool), clock, tenants, services, peaks: HashMap::new() })
@@ -83,7 +88,7 @@ impl Stage {
         let [accepted, ..] = accepted.as_slice() else { return Err(Error::Bug("an accepted call has no event".to_owned())) };
         let [request, .., outcome] = finished.as_slice() else { return Err(Error::Bug("a call has no outcome".to_owned())) };
         for (name, recorded) in [(INTAKE_EVENT, accepted), (REQUEST_EVENT, request), (OUTCOME_EVENT, outcome)] {
-            Template::store(&recorded.envelope, &self.directory.join(name))?;
+            Template::store(&Envelope::decode(&recorded.payload)?, &self.directory.join(name))?;
         }
         Ok(())
     }

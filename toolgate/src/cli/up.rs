@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Common, Error, shutdown, welcome};
 use crate::{
     dev_issuer::DevIssuer,
-    migrations,
+    master_keys, migrations,
     roles::{self, Context, Everything},
     secrets::{self, Stderr},
     services::{Connections, DataDir, Progress, Services},
@@ -81,6 +81,9 @@ impl Up {
         let step = progress.step("Preparing the database");
         migrations::migrate(&connections.owner).await?;
         step.done();
+        if settings.master_key_file.is_none() {
+            master_keys::create_if_missing(data.path())?;
+        }
         connections.set_up_log(&settings).await?;
         let dev_issuer = DevIssuer::load_or_create(data.path())?;
         let url = format!("http://{}", reachable(settings.listen));

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use toolgate_store::{Log, LogError, LogOptions, Login, TlsFiles, User};
 
 use super::{DataDir, Error, Nats, Postgres, PostgresRole, data_dir::write_private};
-use crate::settings::Settings;
+use crate::{master_keys, settings::Settings};
 
 const ENV_FILE: &str = "env";
 
@@ -109,7 +109,7 @@ impl Connections {
     /// # Errors
     /// [`LogError`]
     pub async fn set_up_log(&self, settings: &Settings) -> Result<(), LogError> {
-        Log::set_up(self.operator(), &log_options(settings)).await.map(drop)
+        Log::set_up(self.operator(), &log_options(settings)?).await.map(drop)
     }
 
     /// Opens the log as a role. With a login of its own it opens what exists; as the operator it also makes what is missing.
@@ -117,19 +117,20 @@ impl Connections {
     /// # Errors
     /// [`LogError`]
     pub async fn open_log(&self, user: User, settings: &Settings) -> Result<Log, LogError> {
-        let options = log_options(settings);
+        let options = log_options(settings)?;
         match self.nats_roles.get(&user) {
             Some(url) => Log::connect(self.login(url, user), &options).await,
             None => Log::set_up(self.login(&self.nats, user), &options).await,
         }
     }
 
-    /// Opens a log that has been set up, as the operator.
+    /// Opens a log that has been set up, as the operator, who need not have the master keys for what reads no content.
     ///
     /// # Errors
     /// [`LogError`]
     pub async fn open_log_as_operator(&self, settings: &Settings) -> Result<Log, LogError> {
-        Log::connect(self.operator(), &log_options(settings)).await
+        let options = log_options(settings).unwrap_or_else(|_| without_keys(settings));
+        Log::connect(self.operator(), &options).await
     }
 
     /// The operator's login to NATS.
@@ -246,8 +247,12 @@ impl Connections {
     }
 }
 
-fn log_options(settings: &Settings) -> LogOptions {
-    LogOptions { partitions: settings.partitions, max_bytes: settings.log_max_bytes, replicas: 1 }
+fn log_options(settings: &Settings) -> Result<LogOptions, LogError> {
+    Ok(LogOptions { master_keys: Some(master_keys::load(settings)?), ..without_keys(settings) })
+}
+
+fn without_keys(settings: &Settings) -> LogOptions {
+    LogOptions { partitions: settings.partitions, max_bytes: settings.log_max_bytes, replicas: 1, master_keys: None }
 }
 
 /// The variable with a role's own URL.

@@ -49,7 +49,7 @@ pub(super) fn variables(environment: &HashMap<String, String>) -> Result<(), Err
 /// Every value must make sense.
 pub(super) fn values(settings: &Settings) -> Result<(), Error> {
     within("partitions", settings.partitions, 1..=64)?;
-    within("body_limit_bytes", settings.body_limit_bytes, 1024..=768 * 1024)?;
+    within("body_limit_bytes", settings.body_limit_bytes, 1024..=640 * 1024)?;
     within("lane_concurrency", settings.lane_concurrency, 1..=10_000)?;
     for (lane, concurrency) in &settings.lane_concurrency_by_lane {
         if !toolgate_events::tools::lanes().iter().any(|known| known.as_str() == lane) {

@@ -158,8 +158,12 @@ fn the_limits_themselves_are_possible() {
 
 #[test]
 fn the_largest_body_fits_a_message() {
-    let settings = load(&[], &[("TOOLGATE_BODY_LIMIT_BYTES", "786432")], "").unwrap();
-    assert!(settings.body_limit_bytes < MAX_PAYLOAD_BYTES);
+    let most = 640 * 1024;
+    for (bytes, fits) in [(most - 1, true), (most, true), (most + 1, false)] {
+        assert_eq!(load(&[], &[("TOOLGATE_BODY_LIMIT_BYTES", &bytes.to_string())], "").is_ok(), fits, "{bytes}");
+    }
+    // Sealed, content is four thirds as long. An eighth of the message is for the rest of the event.
+    assert!(most * 4 / 3 < MAX_PAYLOAD_BYTES - MAX_PAYLOAD_BYTES / 8);
 }
 
 #[test]

@@ -49,6 +49,7 @@ impl Message {
     /// [`LoadError`] when the call's arguments cannot be read at the moment.
     pub async fn of(log: &Log, delivery: &Delivery) -> Result<Option<Self>, LoadError> {
         let Some((subject, envelope)) = read(delivery, log.partitions()) else { return Ok(None) };
+        let envelope = log.keys().open(envelope).await?;
         let Some(ToolCallEvent::ToolCallSucceeded(succeeded)) = envelope.event().ok().and_then(|event| event.into_tool_call())
         else {
             return Ok(None);
@@ -68,7 +69,8 @@ impl Message {
                 .map(|output| ("task.update", "task.updated", output.task_id, Some(output.previous_status), output.task)),
             _ => None,
         };
-        Ok(told.and_then(|(tool, r#type, task_id, previous_status, task)| {
+        // Of what has been erased nobody is told.
+        Ok(told.filter(|_| !succeeded.erased).and_then(|(tool, r#type, task_id, previous_status, task)| {
             let (tenant_id, call_id) = (subject.tenant_id, subject.call_id.0);
             let data = Data { tenant_id, call_id, task_id, previous_status, task: &task };
             let recorded = envelope.occurred_at;

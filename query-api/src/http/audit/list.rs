@@ -3,7 +3,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use toolgate_events::{CallId, audit::AuditRow};
 use toolgate_security::{Accepts, Authenticated, Problem, Query, TenantTx, media};
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::AuditRowSchema;
@@ -13,6 +13,7 @@ use crate::{
         page::{Page, check_text, limit},
         refusals::Refusals,
     },
+    opening::open_rows,
     queries::audit::{self, AuditFilter, Stretch},
 };
 
@@ -33,6 +34,17 @@ pub(crate) struct Parameters {
     from: Option<DateTime<Utc>>,
     /// Events that occurred before this time.
     to: Option<DateTime<Utc>>,
+    /// `recorded`: sealed, as the hash is over it. `open`: as it was said.
+    #[param(inline, default = "recorded")]
+    content: Option<Content>,
+}
+
+/// In which form content is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Content {
+    Recorded,
+    Open,
 }
 
 /// The audit trail, ascending
@@ -67,8 +79,11 @@ pub(crate) async fn list_audit(
     };
 
     let mut tx = TenantTx::begin(&state.pool, principal.tenant_id).await.map_err(Error::from)?;
-    let (items, has_more) = audit::page(&mut tx, &state.segments, &filter, stretch, limit).await?;
+    let (mut items, has_more) = audit::page(&mut tx, &state.segments, &filter, stretch, limit).await?;
     tx.end().await.map_err(Error::from)?;
+    if parameters.content == Some(Content::Open) {
+        open_rows(state.log.keys(), principal.tenant_id, &mut items).await?;
+    }
     let next_cursor = items.last().filter(|_| has_more).map(|last| last.position.to_string());
     Ok(Json(Page { items, next_cursor }))
 }

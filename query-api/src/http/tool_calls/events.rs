@@ -9,10 +9,13 @@ use crate::{
         page::{NoParameters, Page},
         refusals::RefusalsOfOne,
     },
+    opening::open_rows,
     queries::audit,
 };
 
 /// A call's events, in order
+///
+/// With their content. `hash` is over the row as it was recorded, which `GET /v1/audit` shows.
 #[utoipa::path(
     get,
     path = "/v1/tool-calls/{call_id}/events",
@@ -42,7 +45,8 @@ pub(crate) async fn list_tool_call_events(
 
 async fn find(state: &State, tenant: TenantId, call: CallId) -> Result<Vec<AuditRow>, Error> {
     let mut tx = TenantTx::begin(&state.pool, tenant).await?;
-    let events = audit::of_call(&mut tx, &state.segments, call).await?;
+    let mut events = audit::of_call(&mut tx, &state.segments, call).await?;
     tx.end().await?;
+    open_rows(state.log.keys(), tenant, &mut events).await?;
     Ok(events)
 }

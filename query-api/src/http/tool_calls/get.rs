@@ -52,5 +52,8 @@ async fn find(state: &State, tenant: TenantId, call: CallId) -> Result<Option<Ca
     let mut tx = TenantTx::begin(&state.pool, tenant).await?;
     let found = tool_calls::find(&mut tx, call).await?;
     tx.end().await?;
-    Ok(found)
+    match found {
+        Some(call) => Ok(Some(call.open(tenant, state.log.keys()).await?)),
+        None => Ok(None),
+    }
 }

@@ -58,5 +58,10 @@ pub(crate) async fn list_tool_calls(
     let mut tx = TenantTx::begin(&state.pool, principal.tenant_id).await.map_err(Error::from)?;
     let calls = tool_calls::page(&mut tx, &filter, before, limit + 1).await?;
     tx.end().await.map_err(Error::from)?;
-    Ok(Json(Page::cut(calls, limit, |call| call.view, |last| state.cursors.seal(&scope, last.requested_position))))
+    let page = Page::cut(calls, limit, |call| call, |last| state.cursors.seal(&scope, last.requested_position));
+    let mut items = Vec::with_capacity(page.items.len());
+    for call in page.items {
+        items.push(call.open(principal.tenant_id, state.log.keys()).await?);
+    }
+    Ok(Json(Page { items, next_cursor: page.next_cursor }))
 }

@@ -86,6 +86,7 @@ impl<'a> Redecision<'a> {
         }
         // Whose event it is, its place says.
         let is_in_place = CallSubject::parse(subject).is_ok_and(|subject| subject.tenant_id == envelope.tenant_id);
+        let envelope = envelope.without_content();
         let event = envelope.event().ok().filter(|_| is_in_place).ok_or(Skipped::Unreadable)?;
         Ok((envelope, event))
     }

@@ -84,7 +84,7 @@ impl Replay {
         let stop = CancellationToken::new();
         shutdown::on_signal(stop.clone())?;
         if let Some(tenant) = self.tenant {
-            return history::show(reader(&settings)?, tenant, self.call).await;
+            return history::show(&settings, reader(&settings)?, tenant, self.call).await;
         }
         let reader = reader(&settings)?;
         let mut rebuild = self.open(settings).await?;

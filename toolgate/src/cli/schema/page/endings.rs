@@ -32,6 +32,7 @@ const ENDINGS: &[(&str, &str)] = &[
     ("result-too-large", "The result is too large to record. Ask for less."),
     ("invalid-answer", "The tool's answer breaks its contract, or cannot be recorded."),
     ("internal", "The tool failed by its own fault. The operator's log says more."),
+    ("content-erased", "What the call was about was erased before it was run. Nothing was sent."),
     ("unknown-tool", "The workers of this release do not have the tool."),
 ];
 
