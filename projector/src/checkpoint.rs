@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool, postgres::types::Oid};
 use toolgate_events::Partition;
 use uuid::Uuid;
 
@@ -13,6 +13,9 @@ pub struct Checkpoint {
     pub stream_sequence: u64,
     /// Of that event, unless nobody could read it.
     pub event_id: Option<Uuid>,
+    /// The table that it was read from. Another one may take its place and its name while a projector runs; what that projector
+    /// holds in memory is then of the past.
+    pub table: Oid,
 }
 
 /// A partition that was left alone, as it is on record.
@@ -37,8 +40,19 @@ pub async fn load(database: &PgPool, partitions: &[Partition]) -> Result<BTreeMa
     .bind(&indexes)
     .execute(database)
     .await?;
-    let rows: Vec<(i32, i64, Option<Uuid>)> = sqlx::query_as(
-        "select partition, stream_sequence, event_id from projection_checkpoint where projection = $1 and partition = any($2)",
+    let mut connection = database.acquire().await?;
+    read(&mut connection, partitions).await
+}
+
+/// The checkpoints of those of `partitions` that have one.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn read(database: &mut PgConnection, partitions: &[Partition]) -> Result<BTreeMap<Partition, Checkpoint>, sqlx::Error> {
+    let indexes: Vec<i32> = partitions.iter().map(|partition| i32::from(partition.0)).collect();
+    let rows: Vec<(i32, i64, Option<Uuid>, Oid)> = sqlx::query_as(
+        "select partition, stream_sequence, event_id, tableoid from projection_checkpoint
+         where projection = $1 and partition = any($2)",
     )
     .bind(PROJECTION)
     .bind(&indexes)
@@ -46,9 +60,9 @@ pub async fn load(database: &PgPool, partitions: &[Partition]) -> Result<BTreeMa
     .await?;
     Ok(rows
         .into_iter()
-        .filter_map(|(partition, stream_sequence, event_id)| {
+        .filter_map(|(partition, stream_sequence, event_id, table)| {
             let stream_sequence = u64::try_from(stream_sequence).ok()?;
-            Some((Partition(u16::try_from(partition).ok()?), Checkpoint { stream_sequence, event_id }))
+            Some((Partition(u16::try_from(partition).ok()?), Checkpoint { stream_sequence, event_id, table }))
         })
         .collect())
 }
@@ -128,7 +142,7 @@ pub async fn resume(database: &PgPool, partition: Partition) -> Result<(), sqlx:
 /// Moves checkpoints on, and only from where they are believed to be: of two projectors at most one succeeds.
 ///
 /// # Errors
-/// [`sqlx::Error::RowNotFound`] when another projector has moved one of them.
+/// [`sqlx::Error::RowNotFound`] when another projector has moved one of them, or another table has taken their place.
 pub async fn advance(
     transaction: &mut PgConnection,
     moves: &BTreeMap<Partition, (Checkpoint, Checkpoint)>,
@@ -138,18 +152,21 @@ pub async fn advance(
     let from: Vec<i64> = moves.values().map(|(from, _)| signed(from.stream_sequence)).collect();
     let to: Vec<i64> = moves.values().map(|(_, to)| signed(to.stream_sequence)).collect();
     let event_ids: Vec<Option<Uuid>> = moves.values().map(|(_, to)| to.event_id).collect();
+    let tables: Vec<Oid> = moves.values().map(|(from, _)| from.table).collect();
     let moved = sqlx::query(
         "update projection_checkpoint c
          set stream_sequence = n.upto, event_id = n.event_id, updated_at = now(),
              halted_reason = null, halted_at = null, halted_sequence = null
-         from unnest($2::int[], $3::bigint[], $4::bigint[], $5::uuid[]) as n (partition, since, upto, event_id)
-         where c.projection = $1 and c.partition = n.partition and c.stream_sequence = n.since",
+         from unnest($2::int[], $3::bigint[], $4::bigint[], $5::uuid[], $6::oid[])
+             as n (partition, since, upto, event_id, relation)
+         where c.projection = $1 and c.partition = n.partition and c.stream_sequence = n.since and c.tableoid = n.relation",
     )
     .bind(PROJECTION)
     .bind(partitions)
     .bind(from)
     .bind(to)
     .bind(event_ids)
+    .bind(tables)
     .execute(transaction)
     .await?
     .rows_affected();

@@ -7,11 +7,15 @@ pub mod audit_checkpoints;
 mod audit_row;
 mod batch;
 mod checkpoint;
+mod content;
+mod heads;
+pub mod history;
 mod integrity;
 mod metrics;
 mod ownership;
 pub mod parked;
 mod projections;
+pub mod rebuild;
 mod recover;
 mod runner;
 

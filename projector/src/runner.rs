@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use toolgate_events::{Envelope, Partition, TenantId};
+use toolgate_events::{Partition, TenantId};
 use toolgate_store::{ConsumeError, KeyError, LogError, LogReader, PartitionState, Projected, Received, crash};
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     audit_checkpoints::AuditCheckpoints,
     batch::{self, Head, Numbered},
     checkpoint::{self, Checkpoint, Halt},
+    content, heads,
     integrity::{self, Finding, Mismatch, Owned, Unchecked, Walk},
     metrics::Metrics,
     ownership::{Ownership, PROJECTS},
@@ -319,8 +320,8 @@ impl Projector {
 
     async fn project(&self, run: &mut Run, messages: &[Received]) -> Result<(), Broken> {
         let mut moves: BTreeMap<Partition, (Checkpoint, Checkpoint)> = BTreeMap::new();
-        self.load_heads(&mut run.heads, messages).await?;
-        let opened = self.open(messages).await?;
+        heads::load(&self.environment.database, self.environment.log.partitions(), &mut run.heads, messages).await?;
+        let opened = content::open(self.environment.log.keys(), messages).await?;
         let mut events = Vec::with_capacity(messages.len());
         let mut halted: Vec<(Partition, Mismatch)> = Vec::new();
         for (message, opened) in messages.iter().zip(&opened) {
@@ -339,9 +340,9 @@ impl Projector {
                 halted.push((message.partition, mismatch));
                 continue;
             }
-            let event = batch::number(message, as_ref(opened), self.environment.log.partitions(), &mut run.heads);
+            let event = batch::number(message, content::as_ref(opened), self.environment.log.partitions(), &mut run.heads);
             let readable = event.as_ref().filter(|event| event.event.is_ok());
-            *upto = Checkpoint { stream_sequence: expected, event_id: readable.map(|event| event.row.event_id) };
+            *upto = Checkpoint { stream_sequence: expected, event_id: readable.map(|event| event.row.event_id), ..known };
             match event {
                 Some(event) => events.push(event),
                 None => {
@@ -360,12 +361,7 @@ impl Projector {
         crash::point("projector.committed");
         self.metrics.projected.inc_by(events.len() as u64);
         self.metrics.parked.inc_by(parked);
-        if parked > 0 {
-            // Whose they are does not matter much: one question a batch is what it costs.
-            for event in &events {
-                run.heads.entry(event.tenant_id).and_modify(|head| head.nothing_parked = false);
-            }
-        }
+        heads::note_parked(&mut run.heads, &events, parked);
         run.checkpoints.extend(moves.into_iter().map(|(partition, (_, upto))| (partition, upto)));
         run.publish_owned();
         for (partition, mismatch) in &halted {
@@ -376,24 +372,6 @@ impl Projector {
             run.heads.clear();
         }
         Ok(())
-    }
-
-    /// The events that are sealed, as they were said. One whose bytes were changed is parked; where a key is missing, nothing goes
-    /// on, because what is left out now would be missing for ever.
-    async fn open(&self, messages: &[Received]) -> Result<Vec<Option<Result<Envelope, String>>>, KeyError> {
-        let mut opened = Vec::with_capacity(messages.len());
-        for message in messages {
-            let sealed = Envelope::decode(&message.payload).ok().filter(|envelope| !envelope.sealed_members().is_empty());
-            opened.push(match sealed {
-                None => None,
-                Some(envelope) => match self.environment.log.keys().open(envelope).await {
-                    Ok(envelope) => Some(Ok(envelope)),
-                    Err(KeyError::Broken(reason)) => Some(Err(reason)),
-                    Err(error) => return Err(error),
-                },
-            });
-        }
-        Ok(opened)
     }
 
     /// Rows, chain and checkpoint, all or nothing. The log is the truth and the checkpoint is among what is written, so the commit
@@ -414,44 +392,6 @@ impl Projector {
         crash::point("projector.written");
         transaction.commit().await?;
         Ok(parked)
-    }
-
-    async fn load_heads(&self, heads: &mut HashMap<TenantId, Head>, messages: &[Received]) -> Result<(), sqlx::Error> {
-        let partitions = self.environment.log.partitions();
-        let mut unknown: Vec<_> = messages
-            .iter()
-            .filter_map(|message| batch::tenant_of(message, partitions))
-            .filter(|tenant| !heads.contains_key(tenant))
-            .map(|tenant| tenant.0)
-            .collect();
-        if unknown.is_empty() {
-            return Ok(());
-        }
-        unknown.sort_unstable();
-        unknown.dedup();
-        let rows: Vec<(uuid::Uuid, i64, String, i64, i64, bool)> = sqlx::query_as(
-            "select t.tenant_id, head.position, head.hash, head.stream_sequence,
-                 (select count(*) from tool_call c where c.tenant_id = t.tenant_id and c.finished_at is null),
-                 not exists (select from parked_event p where p.tenant_id = t.tenant_id)
-             from unnest($1::uuid[]) as t (tenant_id)
-             cross join lateral (
-                 select position, hash, stream_sequence from audit_event a where a.tenant_id = t.tenant_id order by position desc limit 1
-             ) head",
-        )
-        .bind(&unknown)
-        .fetch_all(&self.environment.database)
-        .await?;
-        // Whose first event this is has nothing parked either.
-        heads.extend(unknown.into_iter().map(TenantId).map(|tenant| {
-            let genesis = Head::genesis(tenant);
-            (tenant, Head { nothing_parked: true, ..genesis })
-        }));
-        let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
-        heads.extend(rows.into_iter().map(|(tenant, position, hash, stream_sequence, open_calls, nothing_parked)| {
-            let (position, stream_sequence, open_calls) = (unsigned(position), unsigned(stream_sequence), unsigned(open_calls));
-            (TenantId(tenant), Head { position, hash, stream_sequence, open_calls, nothing_parked })
-        }));
-        Ok(())
     }
 
     async fn announce(&self, events: &[Numbered], heads: &HashMap<TenantId, Head>) {
@@ -479,10 +419,6 @@ impl Run {
         let owned = self.checkpoints.iter().map(|(partition, checkpoint)| (*partition, checkpoint.stream_sequence)).collect();
         self.owned.send_replace(owned);
     }
-}
-
-fn as_ref(opened: &Option<Result<Envelope, String>>) -> Option<Result<&Envelope, String>> {
-    opened.as_ref().map(|opened| opened.as_ref().map_err(Clone::clone))
 }
 
 impl fmt::Debug for Projector {

@@ -13,7 +13,7 @@ use crate::app::{Client, PARTITIONS, Stack, TableOwner, Tenant, TestApp, task, w
 const ROWS: usize = 10;
 
 /// A tenant with a trail of 40 rows, some of them of a session.
-async fn with_history(app: &TestApp) -> Client {
+pub async fn with_history(app: &TestApp) -> Client {
     let client = app.admin();
     for number in 0..20 {
         let mut body = task();
@@ -26,7 +26,7 @@ async fn with_history(app: &TestApp) -> Client {
     client
 }
 
-async fn archiver(stack: &Stack) -> Archiver {
+pub async fn archiver(stack: &Stack) -> Archiver {
     Archiver {
         archive: Archive::open(&stack.log().await).await.unwrap(),
         rows: PgPool::connect(stack.connections.projector.expose_secret()).await.unwrap(),
@@ -35,7 +35,7 @@ async fn archiver(stack: &Stack) -> Archiver {
     }
 }
 
-fn now() -> DateTime<Utc> {
+pub fn now() -> DateTime<Utc> {
     Clock::system().now()
 }
 

@@ -28,6 +28,7 @@ mod positions;
 mod projector;
 mod refusals;
 mod render;
+mod replay;
 mod resilience;
 mod routes;
 mod secrets;

@@ -134,6 +134,8 @@ async fn read(log: &Log, partition: Partition, from: u64, upto: u64) -> Result<(
 
 #[cfg(test)]
 mod tests {
+    use sqlx::postgres::types::Oid;
+
     use super::*;
 
     fn state(first_sequence: u64, last_sequence: u64, deleted: u64) -> PartitionState {
@@ -142,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_stream_is_whole_from_one_to_the_checkpoint_at_least() {
-        let at = |stream_sequence| Checkpoint { stream_sequence, event_id: None };
+        let at = |stream_sequence| Checkpoint { stream_sequence, event_id: None, table: Oid(0) };
         assert_eq!(whole(&state(1, 5, 0), at(5)), Ok(()));
         assert_eq!(whole(&state(1, 6, 0), at(5)), Ok(()));
         assert_eq!(whole(&state(1, 4, 0), at(5)), Err(Mismatch::WentBackwards { last_sequence: 4, checkpoint: 5 }));

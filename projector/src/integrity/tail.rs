@@ -19,7 +19,7 @@ const TAIL: u64 = 200;
 /// # Errors
 /// [`super::Unchecked`]; the inner error is the finding.
 pub async fn last(log: &Log, partition: Partition, checkpoint: Checkpoint) -> Checked {
-    let Checkpoint { stream_sequence, event_id } = checkpoint;
+    let Checkpoint { stream_sequence, event_id, .. } = checkpoint;
     let Some(event_id) = event_id.filter(|_| stream_sequence > 0) else { return Ok(Ok(())) };
     let Some(message) = log.message_at(partition, stream_sequence).await? else {
         return Ok(Err(Mismatch::Missing { stream_sequence }));

@@ -38,7 +38,8 @@ pub enum Error {
     Keys(#[from] KeyError),
 }
 
-/// Writes everything that follows from `events`. What has to wait for a parked event of its call is marked as such in them.
+/// Writes everything that follows from `events`, and answers with how many of them were set aside. What has to wait for a parked event
+/// of its call is marked as such in them. What comes out is the same however the events are cut into batches.
 ///
 /// # Errors
 /// [`Error`]
@@ -48,14 +49,43 @@ pub async fn project(transaction: &mut PgConnection, events: &mut [Numbered], ke
     parked.look_up(transaction, events).await?;
     parked.hold_back(events);
     let calls = session::calls(transaction, events).await?;
-    tool_calls(transaction, events, &mut parked).await?;
-    outcomes_of_tools(transaction, events, keys, &mut parked).await?;
+    let mut savepoint = sqlx::Connection::begin(&mut *transaction).await?;
+    match read_models(&mut savepoint, events, keys, &mut parked).await {
+        Ok(()) => savepoint.commit().await?,
+        Err(Error::Database(sqlx::Error::Database(error))) if is_the_rows_fault(error.code().as_deref()) => {
+            savepoint.rollback().await?;
+            // Some row cannot be held. Which one shows when each is tried alone.
+            parked.take_care();
+            read_models(transaction, events, keys, &mut parked).await?;
+        }
+        Err(error) => return Err(error),
+    }
     // Whatever followed a refused event in the same batch waits as it would in the next one.
     parked.hold_back(events);
     sums(transaction, events, calls, &parked).await?;
     let parked = parked.project(transaction).await?;
     erasure::project(transaction, events).await?;
     Ok(parked)
+}
+
+/// How rows are written that the database may not be able to hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Care {
+    /// Many with one statement; one that cannot be held fails all.
+    #[default]
+    Together,
+    /// One after another; one that cannot be held is set aside.
+    Singly,
+}
+
+async fn read_models(
+    transaction: &mut PgConnection,
+    events: &mut [Numbered],
+    keys: &Keyring,
+    parked: &mut parked_event::Reasons,
+) -> Result<(), Error> {
+    tool_calls(transaction, events, parked).await?;
+    outcomes_of_tools(transaction, events, keys, parked).await
 }
 
 /// The sums, last of all: what was set aside adds nothing until it is projected after all.
@@ -106,17 +136,14 @@ impl Outcome<'_> {
     }
 }
 
-/// The calls of a whole batch at once; where the database cannot hold one of them, event by event, and that one is set aside.
+/// The calls of a whole batch at once, or event by event.
 async fn tool_calls(
     transaction: &mut PgConnection,
     events: &mut [Numbered],
     parked: &mut parked_event::Reasons,
 ) -> Result<(), sqlx::Error> {
-    let mut savepoint = sqlx::Connection::begin(&mut *transaction).await?;
-    match tool_call::project(&mut savepoint, events).await {
-        Ok(()) => return savepoint.commit().await,
-        Err(sqlx::Error::Database(error)) if is_the_rows_fault(error.code().as_deref()) => savepoint.rollback().await?,
-        Err(error) => return Err(error),
+    if parked.care() == Care::Together {
+        return tool_call::project(transaction, events).await;
     }
     for index in 0..events.len() {
         let event = &mut events[index..=index];
@@ -136,14 +163,39 @@ async fn tool_calls(
     Ok(())
 }
 
-/// Runs one row's statement so that a row the database cannot hold is set aside instead of stopping the batch for ever. Answers with
-/// the number of rows, `None` when it was set aside.
+/// Writes `rows`, which belong to as many events, in their order: with one statement, or with one for each, so that a row the database
+/// cannot hold is set aside instead of stopping the batch for ever.
+async fn write<'r, R>(
+    transaction: &mut PgConnection,
+    parked: &mut parked_event::Reasons,
+    rows: &'r [R],
+    at: impl Fn(&'r R) -> &'r Numbered,
+    statement: impl Fn(&'r [R]) -> Statement<'r>,
+) -> Result<(), sqlx::Error> {
+    if parked.care() == Care::Together {
+        if !rows.is_empty() {
+            statement(rows).execute(transaction).await?;
+        }
+        return Ok(());
+    }
+    for row in rows {
+        guarded(transaction, at(row), parked, statement(std::slice::from_ref(row))).await?;
+    }
+    Ok(())
+}
+
+type Statement<'r> = sqlx::query::Query<'r, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+/// Runs one row's statement; answers with the number of rows, `None` when it was set aside.
 async fn guarded(
     transaction: &mut PgConnection,
     at: &Numbered,
     parked: &mut parked_event::Reasons,
-    statement: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
+    statement: Statement<'_>,
 ) -> Result<Option<u64>, sqlx::Error> {
+    if parked.care() == Care::Together {
+        return Ok(Some(statement.execute(transaction).await?.rows_affected()));
+    }
     let mut savepoint = sqlx::Connection::begin(transaction).await?;
     match statement.execute(&mut *savepoint).await {
         Ok(done) => {
@@ -164,7 +216,8 @@ fn is_the_rows_fault(code: Option<&str>) -> bool {
     code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
 }
 
-/// The outcomes that feed a read model, each with the arguments of its call as they were said. What has been erased feeds none.
+/// The outcomes that feed a read model, each with the arguments of its call as they were said. What has been erased feeds none. Only the
+/// one that ended its call counts: a second one, which somebody else must have appended, changes nothing.
 async fn outcomes<'a>(
     transaction: &mut PgConnection,
     events: &'a [Numbered],
@@ -190,19 +243,21 @@ async fn outcomes<'a>(
     }
     let tenants: Vec<_> = feeding.iter().map(|(at, _)| at.tenant_id.0).collect();
     let calls: Vec<_> = feeding.iter().map(|(at, _)| at.row.aggregate_id).collect();
-    let rows: Vec<(uuid::Uuid, uuid::Uuid, Value)> = sqlx::query_as(
-        "select tenant_id, call_id, arguments from tool_call
+    let rows: Vec<(uuid::Uuid, uuid::Uuid, Value, i64)> = sqlx::query_as(
+        "select tenant_id, call_id, arguments, position from tool_call
          where (tenant_id, call_id) in (select * from unnest($1::uuid[], $2::uuid[]))",
     )
     .bind(tenants)
     .bind(calls)
     .fetch_all(transaction)
     .await?;
-    let mut arguments: HashMap<_, _> =
-        rows.into_iter().map(|(tenant, call, arguments)| ((TenantId(tenant), CallId(call)), arguments)).collect();
+    let mut arguments: HashMap<_, _> = rows
+        .into_iter()
+        .map(|(tenant, call, arguments, position)| ((TenantId(tenant), CallId(call), position), arguments))
+        .collect();
     let mut outcomes = Vec::with_capacity(feeding.len());
     for (at, succeeded) in feeding {
-        let Some(sealed) = arguments.remove(&(at.tenant_id, at.call_id())) else { continue };
+        let Some(sealed) = arguments.remove(&(at.tenant_id, at.call_id(), signed(at.row.position))) else { continue };
         match keys.open_member(at.tenant_id, at.call_id(), Member::Arguments, sealed).await {
             Ok(Opened::Content(arguments)) => outcomes.push(Outcome { at, succeeded, arguments }),
             Ok(Opened::Erased) => {}

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use toolgate_events::TenantId;
 use uuid::Uuid;
 
-use super::signed;
+use super::{Care, signed};
 use crate::{batch::Numbered, ownership};
 
 /// Why an event is parked, for counting: few and fixed.
@@ -34,6 +34,7 @@ pub type Call = (TenantId, Uuid);
 /// Why events of a batch could not be projected in full. Their audit rows stand all the same.
 #[derive(Debug, Default)]
 pub struct Reasons {
+    care: Care,
     parked: Vec<Parked>,
     /// The position of each call's first parked event, wherever that was parked.
     first: HashMap<Call, u64>,
@@ -60,6 +61,15 @@ impl Reasons {
             }
         }
         reasons
+    }
+
+    /// From now on one row after another is written.
+    pub fn take_care(&mut self) {
+        self.care = Care::Singly;
+    }
+
+    pub fn care(&self) -> Care {
+        self.care
     }
 
     /// Nothing could be made of the event although it was understood.

@@ -68,6 +68,7 @@ pub async fn retry(database: &PgPool, keys: &Keyring, call: Call) -> Result<Retr
         return Ok(Retried { projected: 0, still_parked: parked.len() as u64 });
     }
     let mut reasons = Reasons::of(&events);
+    reasons.take_care();
     reasons.hold_back(&mut events);
     let has_row = refold(&mut transaction, &mut events, &mut reasons).await?;
     if has_row {

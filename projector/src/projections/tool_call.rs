@@ -1,4 +1,4 @@
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -8,10 +8,10 @@ use toolgate_events::{Event, Status, ToolCall, ToolCallEvent, ToolCallRequested,
 use super::signed;
 use crate::batch::Numbered;
 
-/// What a batch says of one call.
+/// What a batch says of one call: from its request on, or without it.
 struct Change<'a> {
     first: &'a Numbered,
-    /// Present when the request itself is in the batch.
+    /// Present when the request itself is in the batch; it is then the first.
     requested: Option<&'a ToolCallRequested>,
     /// The fold of what the batch holds of the call.
     call: ToolCall,
@@ -20,35 +20,50 @@ struct Change<'a> {
     result: Option<&'a Value>,
     error: Option<&'a Value>,
     finished_at: Option<DateTime<Utc>>,
+    /// Of the last event that changed it.
     position: u64,
 }
 
 /// The calls as they stand: new ones are inserted in their latest state, known ones brought up to date.
+///
+/// The log holds what anybody appended to it, and the rows must not depend on where one batch ends: a second request changes nothing,
+/// what comes before a request belongs to no call, and nothing follows an outcome.
 pub async fn project(transaction: &mut PgConnection, events: &[Numbered]) -> Result<(), sqlx::Error> {
     let changes = fold(events);
     let (new, known): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.requested.is_some());
-    insert(transaction, &new, KEEP).await?;
-    update(transaction, &known).await
+    update(transaction, &known).await?;
+    if insert(transaction, &new, KEEP).await? < new.len() as u64 {
+        // Some had been requested before. What follows their second request counts all the same.
+        let later: Vec<_> = new.into_iter().filter(|change| change.position > change.first.row.position).collect();
+        update(transaction, &later).await?;
+    }
+    Ok(())
 }
 
 /// The row of one call made anew of its first events, whatever it says now.
 pub async fn refold(transaction: &mut PgConnection, events: &[Numbered]) -> Result<(), sqlx::Error> {
     let changes = fold(events);
-    insert(transaction, &changes.iter().collect::<Vec<_>>(), REWRITE).await
+    insert(transaction, &changes.iter().collect::<Vec<_>>(), REWRITE).await.map(drop)
 }
 
-/// One change per call, in the order the calls appear.
+/// At most two changes per call, the second from its request on, in the order the calls appear.
 fn fold(events: &[Numbered]) -> Vec<Change<'_>> {
     let mut changes: Vec<Change<'_>> = Vec::new();
-    let mut places = HashMap::new();
+    let mut places: HashMap<_, usize> = HashMap::new();
     for at in events {
         let Ok(Event::ToolCall(event)) = &at.event else { continue };
-        let place = match places.entry((at.tenant_id, at.row.aggregate_id)) {
-            Entry::Occupied(place) => *place.get(),
-            Entry::Vacant(vacant) => {
+        let requested = match event {
+            ToolCallEvent::ToolCallRequested(request) => Some(&**request),
+            _ => None,
+        };
+        let known = places.get(&(at.tenant_id, at.row.aggregate_id)).copied();
+        let place = match known {
+            Some(place) if requested.is_some() && changes[place].requested.is_some() => continue,
+            Some(place) if requested.is_none() => place,
+            _ => {
                 changes.push(Change {
                     first: at,
-                    requested: None,
+                    requested,
                     call: ToolCall::default(),
                     arguments: None,
                     result: None,
@@ -56,16 +71,14 @@ fn fold(events: &[Numbered]) -> Vec<Change<'_>> {
                     finished_at: None,
                     position: 0,
                 });
-                *vacant.insert(changes.len() - 1)
+                places.insert((at.tenant_id, at.row.aggregate_id), changes.len() - 1);
+                changes.len() - 1
             }
         };
         let change = &mut changes[place];
         // Nothing follows an outcome, in one batch as in two.
         if change.call.status.is_some_and(Status::is_final) {
             continue;
-        }
-        if let ToolCallEvent::ToolCallRequested(request) = event {
-            change.requested = Some(request);
         }
         match event {
             ToolCallEvent::ToolCallRequested(_) => change.arguments = at.row.data.get("arguments"),
@@ -111,10 +124,11 @@ const REWRITE: &str = "update set status = excluded.status, result = excluded.re
      attempts = excluded.attempts, finished_at = excluded.finished_at, position = excluded.position, cached = excluded.cached,
      stale = excluded.stale";
 
-async fn insert(transaction: &mut PgConnection, new: &[&Change<'_>], on_conflict: &str) -> Result<(), sqlx::Error> {
+/// Answers with how many were new indeed.
+async fn insert(transaction: &mut PgConnection, new: &[&Change<'_>], on_conflict: &str) -> Result<u64, sqlx::Error> {
     let requests: Vec<_> = new.iter().filter_map(|change| Some((change, change.requested?))).collect();
     if requests.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let statement = format!(
         "insert into tool_call (tenant_id, call_id, tool, lane, status, session_id, principal, arguments, options, result, error,
@@ -126,7 +140,7 @@ async fn insert(transaction: &mut PgConnection, new: &[&Change<'_>], on_conflict
              as n (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s)
          on conflict (tenant_id, call_id) do {on_conflict}"
     );
-    sqlx::query(&statement)
+    let inserted = sqlx::query(&statement)
         .bind(column!(requests, |(change, _)| change.first.tenant_id.0))
         .bind(column!(requests, |(change, _)| change.first.row.aggregate_id))
         .bind(column!(requests, |(_, request)| request.tool.as_str()))
@@ -148,7 +162,7 @@ async fn insert(transaction: &mut PgConnection, new: &[&Change<'_>], on_conflict
         .bind(column!(requests, |(_, request)| request.data_subject.as_deref()))
         .execute(transaction)
         .await?;
-    Ok(())
+    Ok(inserted.rows_affected())
 }
 
 async fn update(transaction: &mut PgConnection, known: &[&Change<'_>]) -> Result<(), sqlx::Error> {

@@ -6,7 +6,7 @@ mod discovery;
 mod isolation;
 mod pinning;
 mod published;
-mod upstream;
+pub mod upstream;
 mod workers;
 
 use secrecy::ExposeSecret;
@@ -19,7 +19,7 @@ use crate::app::{Client, Stack, TestApp, eventually};
 use upstream::Upstream;
 
 /// A tool that takes a text.
-fn tool(name: &str, description: &str) -> Value {
+pub fn tool(name: &str, description: &str) -> Value {
     json!({
         "name": name, "description": description, "annotations": {"readOnlyHint": true},
         "inputSchema": {
@@ -30,7 +30,7 @@ fn tool(name: &str, description: &str) -> Value {
 }
 
 /// A call of it.
-fn call(tool: &str) -> Value {
+pub fn call(tool: &str) -> Value {
     json!({"tool": tool, "arguments": {"text": "hello"}})
 }
 
@@ -39,14 +39,14 @@ async fn app_with(servers: &[(&str, McpServerSettings)]) -> TestApp {
     TestApp::start_with(|settings| configure(settings, servers)).await
 }
 
-fn configure(settings: &mut Settings, servers: &[(&str, McpServerSettings)]) {
+pub fn configure(settings: &mut Settings, servers: &[(&str, McpServerSettings)]) {
     settings.mcp = servers.iter().map(|(name, server)| ((*name).to_owned(), server.clone())).collect();
     settings.mcp_refresh_seconds = 1;
     settings.egress_private_networks = vec!["127.0.0.0/8".to_owned()];
 }
 
 /// The contract of a tool, once it is offered.
-async fn offered(client: &Client, tool: &str) -> Value {
+pub async fn offered(client: &Client, tool: &str) -> Value {
     eventually(&format!("{tool} is offered"), async || listed(client).await.into_iter().find(|contract| contract["name"] == tool))
         .await
 }

@@ -12,6 +12,7 @@ mod floor;
 mod http;
 mod load;
 mod progress;
+mod rebuild;
 mod remote;
 mod report;
 mod road;
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 use hyper::StatusCode;
 use tokio_util::sync::CancellationToken;
 
+pub use rebuild::{Rebuilt, measure as measure_rebuild};
 pub use report::{Conditions, Report};
 
 use self::{
@@ -113,6 +115,10 @@ pub enum Error {
     Answer { status: StatusCode, body: String },
     #[error("--url must be http://HOST:PORT; measure behind the proxy that adds TLS")]
     Url,
+    #[error(transparent)]
+    Rebuild(#[from] toolgate_projector::rebuild::Error),
+    #[error("projections came out different: {}", .0.join(", "))]
+    Different(Vec<String>),
     #[error("a token cannot be used")]
     Token,
     #[error("the projection did not catch up")]

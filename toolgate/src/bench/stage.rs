@@ -25,7 +25,7 @@ use super::{
 use crate::{
     dev_issuer::DevIssuer,
     master_keys, migrations,
-    services::{EphemeralOptions, Progress, Services},
+    services::{Connections, EphemeralOptions, Progress, Services},
 };
 
 /// How long the projection may take to catch up.
@@ -71,6 +71,10 @@ impl Stage {
         let pool = PgPoolOptions::new().max_connections(1).connect_lazy(connections.reader.expose_secret())?;
         let tenants = tenants::mint(&issuer, tenants, clock)?;
         Ok(Self { directory, log, read: ReadPool::new(pool), clock, tenants, services, peaks: HashMap::new() })
+    }
+
+    pub fn connections(&self) -> &Connections {
+        self.services.connections()
     }
 
     /// Loads the documents and takes the moulds of real events for the floors.

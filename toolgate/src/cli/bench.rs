@@ -50,6 +50,9 @@ pub(super) struct Bench {
     /// Events that come in while the streams are followed
     #[arg(long, value_name = "N", requires = "streams", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     events: u32,
+    /// Measure how fast projections are made anew of this many events, and nothing else
+    #[arg(long, value_name = "EVENTS", conflicts_with_all = ["url", "fairness", "streams", "json"], value_parser = clap::value_parser!(u64).range(1..))]
+    rebuild: Option<u64>,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -103,6 +106,14 @@ impl Bench {
             streams,
             running,
         };
+        if let Some(events) = self.rebuild {
+            let measured = shutdown.run_until_cancelled(bench::measure_rebuild(&options, events, &Progress::stderr())).await;
+            let Some(measured) = measured else { return Ok(()) };
+            let rebuilt = measured?;
+            writeln!(std::io::stdout(), "{rebuilt}").map_err(Error::Output)?;
+            let different = rebuilt.different().to_vec();
+            return if different.is_empty() { Ok(()) } else { Err(bench::Error::Different(different).into()) };
+        }
         // What was started ends with the measurement, wherever it is interrupted.
         let measured = shutdown.run_until_cancelled(bench::measure(&options, &Progress::stderr())).await;
         let Some(measured) = measured else { return Ok(()) };

@@ -25,6 +25,7 @@ mod parked;
 mod policy;
 mod projector;
 mod query_api;
+mod replay;
 mod schema;
 mod shutdown;
 mod streams;
@@ -64,6 +65,7 @@ enum Command {
     Log(log::Log),
     Schema(schema::Schema),
     Policy(policy::PolicyCommand),
+    Replay(replay::Replay),
 }
 
 /// Flags that every subcommand takes.
@@ -158,6 +160,12 @@ enum Error {
     Query(#[from] toolgate_query_api::Error),
     #[error("audit checkpoints that were not written: {0}")]
     NotWritten(usize),
+    #[error(transparent)]
+    Rebuild(#[from] toolgate_projector::rebuild::Error),
+    #[error(transparent)]
+    History(#[from] toolgate_projector::history::Error),
+    #[error("live and rebuilt projections differ in {}", .0.join(", "))]
+    ProjectionsDiffer(Vec<String>),
     #[error("cannot write to the standard output: {0}")]
     Output(#[source] std::io::Error),
 }
@@ -199,6 +207,7 @@ async fn dispatch(command: Command) -> Result<(), Error> {
         Command::Log(log) => log.run().await,
         Command::Schema(schema) => schema.run(),
         Command::Policy(policy) => policy.run().await,
+        Command::Replay(replay) => replay.run().await,
     }
 }
 
@@ -338,6 +347,16 @@ mod tests {
             &["toolgate", "policy", "check", "f", "--permission", "a:b", "--tenant", "acme"],
             &["toolgate", "policy", "test", "f"],
             &["toolgate", "policy", "test", "f", "--since", "yesterday"],
+            &["toolgate", "replay", "--from", "memory"],
+            &["toolgate", "replay", "--check", "--switch"],
+            &["toolgate", "replay", "--repair"],
+            &["toolgate", "replay", "--allow-parked"],
+            &["toolgate", "replay", "--switch", "--projection", "task"],
+            &["toolgate", "replay", "--call", "00000000-0000-0000-0000-000000000001"],
+            &["toolgate", "replay", "--tenant", "demo", "--check"],
+            &["toolgate", "replay", "--discard", "--fresh"],
+            &["toolgate", "replay", "--batch", "0"],
+            &["toolgate", "replay", "--batch", "50001"],
         ] {
             let error = Cli::try_parse_from(arguments).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{arguments:?}");

@@ -15,7 +15,7 @@ use toolgate_security::{Entrance, EntranceLimits, EventStreams, Readiness, Viola
 use toolgate_store::User;
 
 use self::parts::Parts;
-pub use self::parts::read_pool;
+pub use self::parts::{projector_environment, read_pool};
 use crate::{
     dev_issuer::DevIssuer,
     services::{Connections, PostgresRole},

@@ -262,10 +262,7 @@ impl<'a> Parts<'a> {
 
     pub async fn projector(&self, registry: &mut Registry) -> Result<Projector, Error> {
         let settings = &self.context.settings;
-        let environment = toolgate_projector::Environment {
-            log: self.log(Role::Projector).await?,
-            database: pool(&self.context.connections.projector, false, None)?,
-        };
+        let environment = projector_environment(self.context, self.log(Role::Projector).await?)?;
         let options = toolgate_projector::Options {
             batch_size: settings.projector_batch,
             verify_events_per_second: settings.audit_verify_events_per_second,
@@ -330,6 +327,11 @@ impl<'a> Parts<'a> {
 /// When `url` is no address of a database.
 pub fn read_pool(url: &SecretString) -> Result<ReadPool, Error> {
     Ok(ReadPool::new(pool(url, false, Some(STATEMENT_TIMEOUT))?))
+}
+
+/// Where a projector reads and writes, whoever runs it.
+pub fn projector_environment(context: &Context, log: Log) -> Result<toolgate_projector::Environment, Error> {
+    Ok(toolgate_projector::Environment { log, database: pool(&context.connections.projector, false, None)? })
 }
 
 fn basehub(settings: &Settings) -> Option<BaseHub> {

@@ -204,6 +204,7 @@ async fn every_grant_is_one_that_its_role_needs() {
             grant("toolgate_projector", "DELETE");
         }
     }
+    expected.extend(["call_event", "tenant_event"].map(|view| format!("{view}: toolgate_reader SELECT")));
     expected.sort();
     let mut granted = list(
         &mut superuser,

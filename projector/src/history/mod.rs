@@ -1,0 +1,161 @@
+//! Recorded history, replayed by cqrs-es through postgres-es: what happened to a call or to a tenant, and what it amounts to.
+//!
+//! It reads views of the audit trail with the reader's rights. The tenant is set in the connections themselves, because postgres-es
+//! reads from a task of its own, where no transaction's setting reaches.
+
+mod fold;
+mod upcaster;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use cqrs_es::persist::QueryReplay;
+use postgres_es::PostgresEventRepository;
+use serde_json::Value;
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use toolgate_events::{
+    CallId, TenantId, ToolCall,
+    sealing::{self, Member},
+};
+use toolgate_store::{KeyError, Keyring};
+
+use self::{fold::Replaying, upcaster::Upcaster};
+
+pub(crate) use self::fold::digest;
+pub use self::fold::{Folded, Replayed, ReplayedEvent};
+
+const OF_TENANT: &str = "tenant_event";
+const OF_CALL: &str = "call_event";
+/// The repository asks for the name of a table that it then never reads: a replay knows no snapshots.
+const NO_SNAPSHOTS: &str = "no_snapshot";
+
+/// Puts the content in the place of what is sealed, for whoever may read it: the one way from a replay to what somebody said.
+///
+/// # Errors
+/// [`Error::Keys`]
+pub async fn open(keys: &Keyring, tenant: TenantId, replayed: &mut Replayed) -> Result<(), Error> {
+    for event in &mut replayed.events {
+        let version = event.event_version.parse().unwrap_or_default();
+        if let (Some(data), Ok(call)) = (&mut event.data, event.call_id.parse()) {
+            open_members(keys, tenant, call, sealing::members(&event.event_type, version), data).await?;
+        }
+    }
+    for (call, folded) in &mut replayed.calls {
+        let mut data = serde_json::json!({"result": folded.result.take(), "error": folded.error.take()});
+        open_members(keys, tenant, *call, &[Member::Result, Member::ErrorDetail], &mut data).await?;
+        let mut taken = |name: &str| data.get_mut(name).map(Value::take).filter(|value| !value.is_null());
+        (folded.result, folded.error) = (taken("result"), taken("error"));
+    }
+    Ok(())
+}
+
+async fn open_members(keys: &Keyring, tenant: TenantId, call: CallId, members: &[Member], data: &mut Value) -> Result<(), Error> {
+    for member in members {
+        let Some(value) = data.pointer(member.pointer()).cloned() else { continue };
+        let opened = keys.open_member(tenant, call, *member, value).await?;
+        sealing::put_opened(data, *member, opened);
+    }
+    Ok(())
+}
+
+/// One tenant's history.
+#[derive(Debug)]
+pub struct History {
+    reader: PgConnectOptions,
+    tenant: TenantId,
+}
+
+/// Why history could not be replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the database: {0}")]
+    Database(#[from] sqlx::Error),
+    #[error("content cannot be opened: {0}")]
+    Keys(#[from] KeyError),
+    #[error("the replay: {0}")]
+    Replay(String),
+    #[error("only {replayed} of {recorded} events were replayed, up to position {reached} of {last}")]
+    Incomplete { replayed: u64, recorded: u64, reached: u64, last: u64 },
+}
+
+impl History {
+    /// `reader` is a login of the reader role.
+    pub fn open(reader: PgConnectOptions, tenant: TenantId) -> Self {
+        Self { reader: reader.options([("app.current_tenant", tenant.to_string())]), tenant }
+    }
+
+    pub fn tenant_id(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// Everything that happened to one call.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn call(&self, call: CallId) -> Result<Replayed, Error> {
+        let pool = self.pool([("app.current_call", call.to_string())]);
+        self.replay(pool, OF_CALL, Some(call), Replaying::everything()).await
+    }
+
+    /// Everything that happened to all of the tenant's calls.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn tenant(&self) -> Result<Replayed, Error> {
+        self.replay(self.pool([]), OF_TENANT, None, Replaying::everything()).await
+    }
+
+    /// What the tenant's calls amount to, without what happened on the way.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn calls(&self) -> Result<BTreeMap<CallId, Folded>, Error> {
+        Ok(self.replay(self.pool([]), OF_TENANT, None, Replaying::calls_alone()).await?.calls)
+    }
+
+    /// Of this tenant's reader.
+    pub(crate) fn pool<const N: usize>(&self, settings: [(&str, String); N]) -> PgPool {
+        PgPoolOptions::new().max_connections(2).connect_lazy_with(self.reader.clone().options(settings))
+    }
+
+    async fn replay(&self, pool: PgPool, view: &str, call: Option<CallId>, replaying: Replaying) -> Result<Replayed, Error> {
+        // First, so that what comes meanwhile is more, never less.
+        let (recorded, last): (i64, i64) = sqlx::query_as(&format!(
+            "select count(*), coalesce(max(sequence), 0) from {view} where aggregate_type = 'tool_call'"
+        ))
+        .fetch_one(&pool)
+        .await?;
+        let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
+        let (recorded, last) = (unsigned(recorded), unsigned(last));
+        let replaying = Arc::new(replaying);
+        let repository = PostgresEventRepository::new(pool.clone()).with_tables(view, NO_SNAPSHOTS);
+        let replay = QueryReplay::<_, _, ToolCall>::new(repository, Arc::clone(&replaying).query())
+            .with_upcasters(vec![Box::new(Upcaster(Arc::clone(&replaying)))]);
+        let outcome = match call {
+            Some(call) => replay.replay(&call.to_string()).await,
+            None => replay.replay_all().await,
+        };
+        outcome.map_err(|error| Error::Replay(error.to_string()))?;
+        drop(replay);
+        pool.close().await;
+        // A replay that breaks off says that it went well.
+        let (replayed, reached) = replaying.counted(last);
+        if (replayed, reached) != (recorded, last) {
+            return Err(Error::Incomplete { replayed, recorded, reached, last });
+        }
+        Ok(replaying.take())
+    }
+
+    /// The last position that left for the archive, 0 for none: a replay begins after it.
+    ///
+    /// # Errors
+    /// [`Error::Database`]
+    pub async fn archived(&self) -> Result<u64, Error> {
+        let pool = self.pool([]);
+        let last: i64 = sqlx::query_scalar("select coalesce(max(last_position), 0) from audit_segment").fetch_one(&pool).await?;
+        pool.close().await;
+        Ok(u64::try_from(last).unwrap_or_default())
+    }
+}
