@@ -12,10 +12,13 @@ const DAMAGE: &[(&str, &str, &str)] = &[
     ("knowledge_document", "source", "'forged'"),
     ("knowledge_index", "metadata", "'{\"forged\": true}'"),
     ("parked_event", "reason", "'forged'"),
+    ("session", "calls", "99"),
+    ("session_tool", "calls", "99"),
     ("task", "title", "'forged'"),
     ("task_change", "comment", "'forged'"),
     ("template_version", "markdown", "'forged'"),
     ("tool_call", "attempts", "99"),
+    ("usage_day", "requested", "99"),
     ("vector_collection", "created_at", "now()"),
     ("vector_item", "metadata", "'{\"forged\": true}'"),
 ];
