@@ -113,7 +113,8 @@ def read_checkpoints(lines, keys, tenant=None):
         try:
             value = parse(line, CHECKPOINT)
             tenant, signature = tenant or value["tenant_id"], base64.b64decode(value["signature"], validate=True)
-            if not verifies(keys[value["key_id"]], without(value, "signature"), signature):
+            is_spelled = base64.b64encode(signature).decode() == value["signature"]
+            if not is_spelled or not verifies(keys[value["key_id"]], without(value, "signature"), signature):
                 raise ValueError("the signature is not the one of its key over this text")
             if value["tenant_id"] != tenant and not is_named:
                 raise ValueError("it is about another tenant than those before; say which is meant with --tenant")
@@ -123,7 +124,7 @@ def read_checkpoints(lines, keys, tenant=None):
             raise ValueError(f"checkpoints, line {number}: {error}")
     return (heads, tenant) if heads else sys.exit("checkpoints: there is none of the tenant")
 
-def main():
+def main(lines_of=lambda stream: iter(lambda: stream.readline(MAX_LINE), b"")):
     parser = argparse.ArgumentParser(description="Checks an export of an audit trail.")
     parser.add_argument("file", help="the export; - for the standard input")
     parser.add_argument("--from", dest="first", type=int, default=1, help="the position it begins with")
@@ -131,9 +132,9 @@ def main():
     parser.add_argument("--checkpoints", help="the signed checkpoints; they need a --public-key")
     parser.add_argument("--public-key", action="append", default=[], help="a PEM file; may be given again")
     given = parser.parse_args()
-    lines_of = lambda stream: iter(lambda: stream.readline(MAX_LINE), b"")
-    if given.first < 1 or bool(given.checkpoints) != bool(given.public_key):
-        parser.error("--from is 1 at the least, and --checkpoints and --public-key belong together")
+    is_uuid = not given.tenant or re.fullmatch(UUID, f'"{given.tenant}"')
+    if given.first < 1 or bool(given.checkpoints) != bool(given.public_key) or not is_uuid:
+        parser.error("--from is 1 at the least, --tenant a uuid, and --checkpoints and --public-key belong together")
     try:
         lines = lines_of(sys.stdin.buffer if given.file == "-" else open(given.file, "rb"))
         keys = {name: key for path in given.public_key for name, key in public_keys(path).items()}
