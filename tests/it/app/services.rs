@@ -17,7 +17,7 @@ use toolgate::{
 use toolgate_store::User;
 
 /// How many tests of one run can have a log of their own.
-const ACCOUNTS: usize = 400;
+const ACCOUNTS: usize = 800;
 
 /// Started by the first test that needs them.
 pub struct Shared {

@@ -21,7 +21,7 @@ async fn a_result_answers_whoever_of_the_tenant_does_not_need_news() {
     assert_eq!((&projected["cached"], projected.get("stale")), (&json!(true), None), "{projected}");
     let events = client.get(&format!("/v1/tool-calls/{}/events", second["call_id"].as_str().unwrap())).await.json();
     let event = events["items"].as_array().unwrap().last().unwrap();
-    assert_eq!((&event["event_version"], &event["data"]["cached"]), (&json!(2), &json!(true)), "{event}");
+    assert_eq!((&event["event_version"], &event["data"]["cached"]), (&json!(3), &json!(true)), "{event}");
     assert_eq!(event["data"]["source_call_id"], first["call_id"]);
     assert!(event["data"]["age_seconds"].as_u64().unwrap() < 60);
     // Who says nothing about freshness, or wants news, gets news.
