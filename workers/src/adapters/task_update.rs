@@ -1,7 +1,4 @@
-use std::{
-    collections::HashSet,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sqlx::{FromRow, Row, postgres::PgRow, types::Json};
@@ -24,22 +21,26 @@ const PATIENCE: Duration = Duration::from_secs(25);
 const PAUSE_EACH: Duration = Duration::from_millis(8);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
-/// The call as it is projected, the earlier changes that have no outcome yet and may be of the same task, and the task. One
-/// statement, and so one moment: a task that is read here misses no outcome of an earlier call.
+/// The call as it is projected, the earlier changes of the task that have no outcome yet, those that may be of the task as well, and
+/// the task. One statement, and so one moment: a task that is read here misses no outcome of an earlier call.
 const TURN: &str = "
     select t.task_id, t.title, t.description, t.assignee, t.due, t.labels, t.status, t.version,
+        (select count(*) from tool_call known where known.call_id = any ($3) and known.finished_at is null) as ahead,
         array(
             select json_build_array(earlier.call_id, earlier.arguments) from tool_call earlier
             where earlier.finished_at is null and earlier.tool = 'task.update'
-              and earlier.requested_position < own.requested_position and earlier.call_id <> all ($3)
-        ) as earlier
+              and earlier.requested_position < own.requested_position
+              and earlier.call_id <> all ($3) and earlier.call_id <> all ($4)
+        ) as unknown
     from tool_call own left join task t on t.task_id = $2
     where own.call_id = $1";
 
 /// Where the call stands among the changes of all tasks.
 struct Turn {
-    /// Calls that are decided before this one if they are of the same task, each with its arguments as they were recorded.
-    earlier: Vec<(CallId, Value)>,
+    /// Changes that are known to be decided before this one.
+    ahead: usize,
+    /// Those that are if they are of the same task, each with its arguments as they were recorded.
+    unknown: Vec<(CallId, Value)>,
     task: Option<Task>,
 }
 
@@ -47,33 +48,35 @@ impl FromRow<'_, PgRow> for Turn {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         let task: Option<Uuid> = row.try_get("task_id")?;
         let task = task.map(|_| TaskRow::from_row(row).map(|TaskRow(task)| task)).transpose()?;
-        let earlier: Vec<Json<(CallId, Value)>> = row.try_get("earlier")?;
-        Ok(Self { earlier: earlier.into_iter().map(|Json(earlier)| earlier).collect(), task })
+        let ahead: i64 = row.try_get("ahead")?;
+        let unknown: Vec<Json<(CallId, Value)>> = row.try_get("unknown")?;
+        let unknown = unknown.into_iter().map(|Json(call)| call).collect();
+        Ok(Self { ahead: usize::try_from(ahead).unwrap_or(usize::MAX), unknown, task })
     }
 }
 
 /// What is known of the calls that came earlier. Their arguments are sealed, so each is opened once.
 #[derive(Default)]
 struct Earlier {
-    of_the_task: HashSet<CallId>,
-    others: Vec<Uuid>,
+    of_the_task: Vec<Uuid>,
+    of_others: Vec<Uuid>,
 }
 
 impl Earlier {
-    /// How many of these calls change the task.
-    async fn count(&mut self, call: &Call, environment: &Environment, task: Uuid, calls: Vec<(CallId, Value)>) -> Result<u32, ToolError> {
-        let mut ahead = 0;
+    /// Learns of calls; answers with how many of them change the task.
+    async fn learn(
+        &mut self,
+        call: &Call,
+        environment: &Environment,
+        task: Uuid,
+        calls: Vec<(CallId, Value)>,
+    ) -> Result<usize, ToolError> {
+        let before = self.of_the_task.len();
         for (earlier, arguments) in calls {
-            if !self.of_the_task.contains(&earlier) {
-                if self.task_of(call, environment, earlier, arguments).await? != Some(task) {
-                    self.others.push(earlier.0);
-                    continue;
-                }
-                self.of_the_task.insert(earlier);
-            }
-            ahead += 1;
+            let is_of_the_task = self.task_of(call, environment, earlier, arguments).await? == Some(task);
+            if is_of_the_task { &mut self.of_the_task } else { &mut self.of_others }.push(earlier.0);
         }
-        Ok(ahead)
+        Ok(self.of_the_task.len() - before)
     }
 
     /// Nothing where the arguments are erased, or are none.
@@ -113,12 +116,12 @@ async fn turn(call: &Call, environment: &Environment, task: Uuid) -> Result<Opti
     let mut earlier = Earlier::default();
     loop {
         let mut transaction = TenantTx::begin(&environment.database, call.tenant_id).await?;
-        let turn = sqlx::query_as(TURN).bind(call.call_id.0).bind(task).bind(&earlier.others);
+        let turn = sqlx::query_as(TURN).bind(call.call_id.0).bind(task).bind(&earlier.of_the_task).bind(&earlier.of_others);
         let turn: Option<Turn> = turn.fetch_optional(&mut *transaction).await?;
         // Given back before the pause: whoever waits holds no connection.
         transaction.end().await?;
         let turn = match turn {
-            Some(turn) => Some((earlier.count(call, environment, task, turn.earlier).await?, turn.task)),
+            Some(turn) => Some((turn.ahead + earlier.learn(call, environment, task, turn.unknown).await?, turn.task)),
             None => None,
         };
         let is_late = Instant::now() >= deadline;
@@ -133,6 +136,6 @@ async fn turn(call: &Call, environment: &Environment, task: Uuid) -> Result<Opti
             Some((ahead, _)) => ahead,
             None => 1,
         };
-        tokio::time::sleep(PAUSE_EACH.saturating_mul(ahead).min(LONGEST_PAUSE)).await;
+        tokio::time::sleep(PAUSE_EACH.saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX)).min(LONGEST_PAUSE)).await;
     }
 }
