@@ -8,7 +8,7 @@ use std::{
 
 use jsonschema::Validator;
 use serde_json::Value;
-use toolgate_events::{CallError, json_schema, tools::Contract};
+use toolgate_events::{CallError, canonical, json_schema, tools::Contract};
 
 use crate::adapters::problem;
 
@@ -28,17 +28,18 @@ impl Answers {
     /// What goes on record instead of an answer that breaks its contract. It names the place in the schema and repeats nothing of
     /// the answer.
     pub fn check(&self, contract: &'static Contract, answer: &Value) -> Result<(), CallError> {
+        // No read model could hold it. Once it is sealed only those with the key would know, and after an erasure nobody.
+        if canonical::contains_nul(answer) {
+            return Err(broken("it has a string with U+0000"));
+        }
         let compiled = self.of(contract);
-        let broken = match &compiled.validator {
+        let place = match &compiled.validator {
             Some(validator) => validator.iter_errors(answer).next().map(|error| error.schema_path().to_string()),
             None => Some("/".to_owned()),
         };
-        match broken {
+        match place {
             None => Ok(()),
-            Some(place) => {
-                let detail = format!("it does not fit {place} of the output schema");
-                Err(problem("invalid-answer", "The tool's answer breaks its contract", &detail))
-            }
+            Some(place) => Err(broken(&format!("it does not fit {place} of the output schema"))),
         }
     }
 
@@ -71,6 +72,10 @@ impl Answers {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(contract.name, Arc::clone(&compiled));
         compiled
     }
+}
+
+fn broken(detail: &str) -> CallError {
+    problem("invalid-answer", "The tool's answer breaks its contract", detail)
 }
 
 impl fmt::Debug for Answers {
@@ -110,6 +115,17 @@ mod tests {
         let wrong = json!({"hits": [hit], "is_complete": true});
         assert!(check("knowledge.search", &wrong).unwrap_err().detail.contains("score/type"));
         assert!(check("task.create", &json!({"task_id": "no uuid"})).is_err(), "formats count");
+    }
+
+    #[test]
+    fn a_nul_is_in_no_answer() {
+        let lenient = Contract { output_schema: json!({}), ..tools::find("task.create").unwrap().clone() };
+        let lenient: &'static Contract = Box::leak(Box::new(lenient));
+        for answer in [json!("a\0b"), json!({"a": [{"\0": 1}]})] {
+            let error = Answers::default().check(lenient, &answer).unwrap_err();
+            assert_eq!(error.kind, "urn:toolgate:tool:invalid-answer");
+        }
+        assert_eq!(Answers::default().check(lenient, &json!("\\u0000")), Ok(()));
     }
 
     #[test]

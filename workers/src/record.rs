@@ -60,7 +60,8 @@ pub async fn record(
     let redactor = &context.environment.redactor;
     match &mut outcome.kind {
         OutcomeKind::Answered(result) | OutcomeKind::Reused(result, _) => redactor.redact_value(result),
-        OutcomeKind::Failed(error) => error.detail = redactor.redact(&error.detail).into_owned(),
+        // And no read model could hold U+0000, which answers have none of.
+        OutcomeKind::Failed(error) => error.detail = redactor.redact(&error.detail).replace('\0', "\u{fffd}"),
     }
     loop {
         let event = match held.call.decide(outcome.command(context.name.clone())) {

@@ -45,6 +45,20 @@ pub enum Error {
 /// [`Error`]
 pub async fn project(transaction: &mut PgConnection, events: &mut [Numbered], keys: &Keyring) -> Result<u64, Error> {
     audit_event::project(transaction, events).await?;
+    erasure::lock(transaction, events).await?;
+    let mut parked = 0;
+    // An erasure deletes what is there at its place in the log: what follows it is written after it.
+    for stretch in events.split_inclusive_mut(erasure::is_one) {
+        if parked > 0 {
+            stretch.iter_mut().for_each(|event| event.may_wait = true);
+        }
+        parked += follow(transaction, stretch, keys).await?;
+    }
+    Ok(parked)
+}
+
+/// What follows from a stretch of a batch, in which nothing comes after an erasure.
+async fn follow(transaction: &mut PgConnection, events: &mut [Numbered], keys: &Keyring) -> Result<u64, Error> {
     let mut parked = parked_event::Reasons::of(events);
     parked.look_up(transaction, events).await?;
     parked.hold_back(events);
@@ -62,7 +76,7 @@ pub async fn project(transaction: &mut PgConnection, events: &mut [Numbered], ke
     }
     // Whatever followed a refused event in the same batch waits as it would in the next one.
     parked.hold_back(events);
-    sums(transaction, events, calls, &parked).await?;
+    sums(transaction, events, calls).await?;
     let parked = parked.project(transaction).await?;
     erasure::project(transaction, events).await?;
     Ok(parked)
@@ -88,15 +102,12 @@ async fn read_models(
     outcomes_of_tools(transaction, events, keys, parked).await
 }
 
-/// The sums, last of all: what was set aside adds nothing until it is projected after all.
-async fn sums(
-    transaction: &mut PgConnection,
-    events: &[Numbered],
-    calls: session::Calls,
-    parked: &parked_event::Reasons,
-) -> Result<(), sqlx::Error> {
-    session::project(transaction, events, calls, parked).await?;
-    usage_day::project(transaction, events, parked).await
+/// The sums, last of all: of what its call was made of. What is not understood, or waits, adds nothing until it is projected after all.
+/// An outcome that a tool's read model refused is its call's outcome all the same, and counts: a sum must not depend on content, which
+/// may be erased.
+async fn sums(transaction: &mut PgConnection, events: &[Numbered], calls: session::Calls) -> Result<(), sqlx::Error> {
+    session::project(transaction, events, calls).await?;
+    usage_day::project(transaction, events).await
 }
 
 /// The tools' read models.

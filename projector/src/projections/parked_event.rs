@@ -142,11 +142,6 @@ impl Reasons {
         }
     }
 
-    /// Whether an event is among them.
-    pub fn has(&self, event: &Numbered) -> bool {
-        self.holds(event.tenant_id, event.row.position)
-    }
-
     /// Whether the event at a position is among them.
     pub fn holds(&self, tenant: TenantId, position: u64) -> bool {
         self.known.contains(&(tenant, position))

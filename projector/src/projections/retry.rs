@@ -8,7 +8,7 @@ use toolgate_store::{KeyError, Keyring, crash};
 use uuid::Uuid;
 
 use super::{
-    Error, is_the_rows_fault, outcomes_of_tools,
+    Error, erasure, is_the_rows_fault, outcomes_of_tools,
     parked_event::{Call, Reasons},
     session, sums, tool_call,
 };
@@ -48,12 +48,15 @@ pub struct Retried {
 /// [`Error`]; then nothing has changed.
 pub async fn retry(database: &PgPool, keys: &Keyring, call: Call) -> Result<Retried, Error> {
     let mut transaction = database.begin().await?;
+    // As every projector begins. During a switch to rebuilt tables this waits until the name stands for the new one.
+    sqlx::query("lock table projection_checkpoint in row exclusive mode").execute(&mut *transaction).await?;
     // From here on the projector parks no event of the tenant, and takes none for free that waits.
     ownership::lock_parked(&mut transaction, call.0).await?;
     let parked: BTreeMap<u64, DateTime<Utc>> = parked_of(&mut transaction, call).await?;
     if parked.is_empty() {
         return Ok(Retried::default());
     }
+    let counted = counted_up_to(&mut transaction, call).await?;
     let mut events = events_of(&mut transaction, keys, call).await?;
     let is_due = |event: &Numbered| parked.contains_key(&event.row.position);
     // As long as the first of them cannot be projected, nothing else can. An older release than the one that projected the others
@@ -72,12 +75,16 @@ pub async fn retry(database: &PgPool, keys: &Keyring, call: Call) -> Result<Retr
     reasons.hold_back(&mut events);
     let has_row = refold(&mut transaction, &mut events, &mut reasons).await?;
     if has_row {
-        // What follows from an event that was projected when it came has followed already.
-        let before = session::call_of(events.iter().take_while(|event| !is_due(event)));
+        // What follows from an event that was projected when it came has followed already. Of an outcome that a tool's read model
+        // refused, only that model is missing.
+        let is_counted = |event: &Numbered| counted == Some(event.row.position);
+        let before = session::call_of(events.iter().take_while(|event| !is_due(event) || is_counted(event)));
         let mut due: Vec<_> = events.extract_if(.., |event| is_due(event)).collect();
         outcomes_of_tools(&mut transaction, &due, keys, &mut reasons).await?;
         reasons.hold_back(&mut due);
-        sums(&mut transaction, &due, before, &reasons).await?;
+        events.extend(due.extract_if(.., |event| is_counted(event)));
+        sums(&mut transaction, &due, before).await?;
+        erasure::project(&mut transaction, &due).await?;
         events.extend(due);
         events.sort_by_key(|event| event.row.position);
         reasons.hold_back(&mut events);
@@ -124,6 +131,16 @@ async fn refold(transaction: &mut PgConnection, events: &mut [Numbered], reasons
     }
     reasons.hold_back(events);
     Ok(understood > 0)
+}
+
+/// The position of the last event that the call's row is made of: it is in the sums, even if it is parked.
+async fn counted_up_to(transaction: &mut PgConnection, (tenant, aggregate): Call) -> Result<Option<u64>, sqlx::Error> {
+    let position: Option<i64> = sqlx::query_scalar("select position from tool_call where tenant_id = $1 and call_id = $2")
+        .bind(tenant.0)
+        .bind(aggregate)
+        .fetch_optional(transaction)
+        .await?;
+    Ok(position.map(i64::unsigned_abs))
 }
 
 async fn parked_of(

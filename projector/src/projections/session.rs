@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use toolgate_events::{CallCounts, Event, Session, Status, ToolCallEvent};
 use uuid::Uuid;
 
-use super::{parked_event::Reasons, signed};
+use super::signed;
 use crate::batch::Numbered;
 
 /// A call as the events before tell it: whose session it belongs to, and where it stands.
@@ -46,14 +46,9 @@ pub fn call_of<'a>(events: impl Iterator<Item = &'a Numbered>) -> Calls {
     calls
 }
 
-/// Adds a batch to the sessions. What was set aside is no part of its call, so it is none of the session.
-pub async fn project(
-    transaction: &mut PgConnection,
-    events: &[Numbered],
-    mut calls: Calls,
-    parked: &Reasons,
-) -> Result<(), sqlx::Error> {
-    let sessions = fold(events.iter().filter(|at| !parked.has(at)), &mut calls);
+/// Adds a batch to the sessions. What is no part of its call is none of the session.
+pub async fn project(transaction: &mut PgConnection, events: &[Numbered], mut calls: Calls) -> Result<(), sqlx::Error> {
+    let sessions = fold(events.iter(), &mut calls);
     if sessions.is_empty() {
         return Ok(());
     }

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use toolgate_events::Usage;
 use uuid::Uuid;
 
-use super::{parked_event::Reasons, signed};
+use super::signed;
 use crate::batch::Numbered;
 
 /// Tenant, day and tool.
@@ -22,10 +22,10 @@ struct Sum {
     usage: Usage,
 }
 
-/// Adds a batch. What was set aside counts when it is projected after all, and always on the day on which it occurred (UTC).
-pub async fn project(transaction: &mut PgConnection, events: &[Numbered], parked: &Reasons) -> Result<(), sqlx::Error> {
+/// Adds a batch. What is no part of its call yet counts when it is, and always on the day on which it occurred (UTC).
+pub async fn project(transaction: &mut PgConnection, events: &[Numbered]) -> Result<(), sqlx::Error> {
     let mut sums: BTreeMap<Key<'_>, Sum> = BTreeMap::new();
-    for at in events.iter().filter(|at| !parked.has(at)) {
+    for at in events {
         let Ok(event) = &at.event else { continue };
         let Some((tool, usage)) = Usage::of(&at.row, event) else { continue };
         let sum = sums.entry((at.tenant_id.0, at.occurred_at().date_naive(), tool.unwrap_or_default())).or_default();

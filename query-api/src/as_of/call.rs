@@ -9,7 +9,7 @@ pub(crate) async fn call(state: &State, reading: &mut Reading, call_id: CallId) 
     rows.retain(|row| row.position <= reading.position);
     let (mut call, mut requested_at, mut finished_at, mut position) = (ToolCall::default(), None, None, 0);
     let mut is_outcome_erased = false;
-    for past in events_of(state, reading.tenant, rows).await? {
+    for past in events_of(state, reading, rows).await? {
         let Event::ToolCall(event) = past.event else { continue };
         let is_outcome = event.is_outcome();
         is_outcome_erased |= match &event {

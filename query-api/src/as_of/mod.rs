@@ -6,14 +6,17 @@ mod session;
 mod usage;
 
 use chrono::{DateTime, Datelike, SubsecRound, TimeDelta, Utc};
-use toolgate_events::{Event, TenantId, audit::AuditRow, canonical, sealing, upcast};
+use toolgate_events::{Event, audit::AuditRow, canonical, sealing, upcast};
 use toolgate_store::KeyError;
 
 pub(crate) use self::{call::call, session::session, usage::usage};
 use crate::{
     Error, State,
     catch_up::Reading,
-    queries::audit::{self, AuditFilter, Stretch},
+    queries::{
+        audit::{self, AuditFilter, Stretch},
+        parked,
+    },
 };
 
 /// A place in a tenant's history.
@@ -72,13 +75,14 @@ impl State {
     }
 }
 
-/// Rows of the trail as the events that they record. What the projector sets aside because it cannot be understood, or was changed, is
-/// left out here too.
+/// Rows of the trail as the events that they record. What the projector has set aside is left out here too, and so is what this release
+/// does not understand.
 ///
 /// The one place where a question about the past turns rows into events, and opens their content. The rows stay as they were recorded.
-async fn events_of(state: &State, tenant: TenantId, rows: Vec<AuditRow>) -> Result<Vec<Past>, Error> {
+async fn events_of(state: &State, reading: &mut Reading, rows: Vec<AuditRow>) -> Result<Vec<Past>, Error> {
+    let (tenant, aside) = (reading.tenant, parked::aside(reading, &rows).await?);
     let mut past = Vec::with_capacity(rows.len());
-    for row in rows {
+    for row in rows.into_iter().filter(|row| !aside.contains(&row.stream_sequence)) {
         let event = if sealing::members(&row.event_type, row.event_version).is_empty() {
             event_of(&row)
         } else {
@@ -127,7 +131,7 @@ async fn each_event(
             }
         };
         let Some(last) = rows.last().map(|row| row.position) else { return Ok(()) };
-        events_of(state, reading.tenant, rows).await?.into_iter().for_each(&mut take);
+        events_of(state, reading, rows).await?.into_iter().for_each(&mut take);
         if !has_more {
             return Ok(());
         }

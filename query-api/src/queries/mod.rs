@@ -4,6 +4,7 @@
 pub(crate) mod archive;
 pub(crate) mod audit;
 pub(crate) mod documents;
+pub(crate) mod parked;
 pub(crate) mod positions;
 pub(crate) mod sessions;
 pub(crate) mod tasks;

@@ -2,6 +2,7 @@
 
 mod history;
 mod model;
+mod parked;
 
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use serde_json::{Value, json};

@@ -3,6 +3,7 @@
 mod crashes;
 mod data_subject;
 mod keys;
+mod parked;
 mod tenant;
 
 use std::process::Output;

@@ -2,6 +2,7 @@
 
 mod call_order;
 mod damage;
+mod erasures;
 mod retry;
 mod standstill;
 mod trail;
@@ -13,7 +14,9 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use sqlx::Executor;
 use tokio::process::Command;
-use toolgate_events::{CallId, CallSubject, Envelope, Lane, Partition, ToolCallEvent, ToolCallStarted, ToolCallSucceeded};
+use toolgate_events::{
+    CallId, CallSubject, Envelope, Lane, Partition, ToolCallEvent, ToolCallRequested, ToolCallStarted, ToolCallSucceeded,
+};
 use toolgate_store::{Clock, Expect, Log};
 
 use crate::app::{Child, Role, Stack, TableOwner, Tenant, TestApp, request, task, wait_until};
@@ -34,9 +37,14 @@ struct Written {
 impl Written {
     /// Its request is in the log.
     async fn request(log: &Log, tenant: Tenant) -> Self {
+        Self::with(log, tenant, request("f")).await
+    }
+
+    /// The same with a request of one's own.
+    async fn with(log: &Log, tenant: Tenant, request: Box<ToolCallRequested>) -> Self {
         let subject = CallSubject::new(4, tenant.id(), Lane::new("task").unwrap(), CallId(Clock::system().new_id()));
         let mut call = Self { subject, last: (0, 0) };
-        call.append(log, ToolCallEvent::ToolCallRequested(request("f"))).await;
+        call.append(log, ToolCallEvent::ToolCallRequested(request)).await;
         call
     }
 

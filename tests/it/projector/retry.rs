@@ -4,7 +4,7 @@ use futures::future::join_all;
 use sqlx::Executor;
 
 use super::{Written, projected, read_models, tenant_in, toolgate, toolgate_with};
-use crate::app::{Child, Role, Stack, TableOwner, Tenant, wait_until};
+use crate::app::{Child, Role, Stack, TableOwner, Tenant, request, wait_until};
 
 const NEVER_STARTED: &str = "alter table tool_call add constraint never_started check (attempts = 0)";
 const STARTED_AGAIN: &str = "alter table tool_call drop constraint never_started";
@@ -128,4 +128,54 @@ async fn events_that_arrive_during_a_retry_are_projected_by_one_or_the_other() {
     assert_eq!(stack.count("select count(*) from task").await, 40);
     projector.kill().await;
     assert_eq!(projected_anew(&stack, 120).await, retried);
+}
+
+/// Sums do not depend on what a tool's read model makes of an outcome: that may be content, and content may be erased.
+#[tokio::test]
+async fn an_outcome_that_its_tools_read_model_refuses_counts_once() {
+    let stack = Stack::new().await;
+    execute(&stack, "alter table task add constraint no_task check (version = 0)").await;
+    let log = stack.log().await;
+    let mut requested = request("f");
+    requested.session_id = Some("s".to_owned());
+    let mut call = Written::with(&log, tenant_in(1), requested).await;
+    call.start(&log).await;
+    call.succeed(&log).await;
+    let _projector = Child::start(&stack, Role::Projector, &[]).await;
+    wait_until("it is parked", async || parked(&stack).await == 1).await;
+    let counted = async || {
+        let session = stack.count("select succeeded * 100 + running * 10 + tasks from session").await;
+        (session, stack.count("select sum(succeeded)::bigint from usage_day").await)
+    };
+    assert_eq!(counted().await, (101, 1));
+    assert_eq!(toolgate(&stack, &["parked", "retry"]).await.status.code(), Some(1));
+    assert_eq!(counted().await, (101, 1), "it is parked as before");
+    execute(&stack, "alter table task drop constraint no_task").await;
+    assert!(toolgate(&stack, &["parked", "retry"]).await.status.success());
+    assert_eq!((parked(&stack).await, stack.count("select count(*) from task").await), (0, 1));
+    assert_eq!(counted().await, (101, 1));
+}
+
+/// Whoever switches to rebuilt tables holds what every projector begins with; between the tables a retry would count twice.
+#[tokio::test]
+async fn a_retry_touches_nothing_during_a_switch() {
+    let stack = Stack::new().await;
+    execute(&stack, NEVER_STARTED).await;
+    let log = stack.log().await;
+    Written::request(&log, tenant_in(0)).await.start(&log).await;
+    let mut projector = Child::start(&stack, Role::Projector, &[]).await;
+    wait_until("it is parked", async || parked(&stack).await == 1).await;
+    projector.kill().await;
+    execute(&stack, STARTED_AGAIN).await;
+    let mut switch = stack.connect(TableOwner::Superuser).await;
+    switch.execute("begin; lock table projection_checkpoint in share row exclusive mode").await.unwrap();
+    let (retried, ()) = tokio::join!(toolgate(&stack, &["parked", "retry"]), async {
+        let waiting = "select count(*) from pg_locks where not granted and relation = 'projection_checkpoint'::regclass
+            and database = (select oid from pg_database where datname = current_database())";
+        wait_until("it waits", async || stack.count(waiting).await == 1).await;
+        assert_eq!(parked(&stack).await, 1);
+        switch.execute("commit").await.unwrap();
+    });
+    assert!(retried.status.success(), "{retried:?}");
+    assert_eq!(parked(&stack).await, 0);
 }

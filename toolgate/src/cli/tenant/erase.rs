@@ -8,11 +8,13 @@ use futures::StreamExt;
 use secrecy::ExposeSecret;
 use sqlx::{Connection, PgConnection};
 use toolgate_events::{CallSubject, DataErased, Envelope, Lane, Partition, TenantId, sealing};
+use toolgate_security::TenantTx;
 use toolgate_store::{AppendError, Artifacts, Clock, Expect, KEYS_FRESH, KeyError, Log, RevocationLog, Scope, User, crash};
 use uuid::Uuid;
 
 use crate::{
     cli::{Common, Error, token::tenant},
+    roles::read_pool,
     services::{Connections, PostgresRole},
     settings::{Profile, Settings},
 };
@@ -78,7 +80,7 @@ impl Erase {
         let erased = Artifacts::open(&log).await.map_err(failed)?.erase(tenant, &scope).await.map_err(failed)?;
         eprintln!("{erased} artifacts are deleted");
         crash::point("erase.artifacts");
-        clean_up(&settings, Partition::of(tenant, log.partitions()), sequence).await?;
+        clean_up(&settings, Partition::of(tenant, log.partitions()), tenant, &scope, sequence).await?;
         let unsealed = if scope == Scope::tenant() { unsealed(&log, tenant).await? } else { 0 };
         if unsealed > 0 {
             return Err(Error::Erasure(format!(
@@ -132,7 +134,13 @@ async fn destroy(log: &Log, tenant: TenantId, scope: &Scope) -> Result<(), Error
 }
 
 /// Waits until the read models hold nothing of it, and writes their tables anew.
-async fn clean_up(settings: &Settings, partition: Partition, sequence: u64) -> Result<(), Error> {
+async fn clean_up(
+    settings: &Settings,
+    partition: Partition,
+    tenant: TenantId,
+    scope: &Scope,
+    sequence: u64,
+) -> Result<(), Error> {
     let database = || {
         let reader = Connections::for_role(settings, User::Operator, Some(PostgresRole::Reader))?.reader;
         Ok::<_, crate::services::Error>((reader, Connections::resolve_owner(settings)?))
@@ -142,18 +150,30 @@ async fn clean_up(settings: &Settings, partition: Partition, sequence: u64) -> R
             "the read models may still hold content: the database is not known here ({error}); run this again where it is"
         ))
     })?;
-    let mut reader = PgConnection::connect(reader.expose_secret()).await.map_err(failed)?;
+    let reader = read_pool(&reader).map_err(failed)?;
     let deadline = Instant::now() + PROJECTION_PATIENCE;
     loop {
-        let reached: Option<i64> =
-            sqlx::query_scalar("select stream_sequence from projection_checkpoint where projection = $1 and partition = $2")
-                .bind(toolgate_projector::PROJECTION)
-                .bind(i32::from(partition.0))
-                .fetch_optional(&mut reader)
-                .await
-                .map_err(failed)?;
-        if reached.is_some_and(|reached| reached.unsigned_abs() >= sequence) {
+        // The row is written with what it deletes; the checkpoint also moves when the event is only parked.
+        let mut tx = TenantTx::begin(&reader, tenant).await.map_err(failed)?;
+        let (is_done, reached): (bool, Option<i64>) = sqlx::query_as(
+            "select exists (select from erasure where scope = $1),
+                 (select stream_sequence from projection_checkpoint where projection = $2 and partition = $3)",
+        )
+        .bind(scope.data_subject().unwrap_or("tenant"))
+        .bind(toolgate_projector::PROJECTION)
+        .bind(i32::from(partition.0))
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(failed)?;
+        tx.end().await.map_err(failed)?;
+        if is_done {
             break;
+        }
+        if reached.is_some_and(|reached| reached.unsigned_abs() >= sequence) {
+            return Err(Error::Erasure(format!(
+                "the read models may still hold content: the erasure itself is parked; project it with `toolgate parked retry --tenant \
+                 {tenant}`, and run this again"
+            )));
         }
         if Instant::now() > deadline {
             return Err(Error::Erasure(
@@ -163,7 +183,6 @@ async fn clean_up(settings: &Settings, partition: Partition, sequence: u64) -> R
         }
         tokio::time::sleep(POLL).await;
     }
-    reader.close().await.map_err(failed)?;
     crash::point("erase.projected");
     let mut owner = PgConnection::connect(owner.expose_secret()).await.map_err(failed)?;
     for table in TABLES {
