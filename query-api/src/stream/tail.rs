@@ -45,8 +45,8 @@ pub(super) enum Found {
     Event(Arc<Rendered>),
     /// Nothing for it up to this position.
     Nothing(u64),
-    /// What follows its place is not kept any more: the database has it.
-    Gone,
+    /// What follows its place is not kept any more: the database has it, up to the newest at least.
+    Gone(u64),
 }
 
 impl Tail {
@@ -87,11 +87,11 @@ impl Tail {
     }
 
     /// Adds a page of events, and tells the listeners once.
-    pub(super) fn extend(&self, events: Vec<Rendered>, now: Instant) {
+    pub(super) fn extend(&self, events: Vec<Arc<Rendered>>, now: Instant) {
         let Some(position) = events.last().map(|event| event.position) else { return };
         let mut kept = self.kept();
         for event in events {
-            kept.push(Arc::new(event), now);
+            kept.push(event, now);
         }
         drop(kept);
         self.news.send_modify(|news| news.position = position);
@@ -114,13 +114,19 @@ impl Kept {
             return Found::Nothing(place);
         }
         let first = self.newest + 1 - self.events.len() as u64;
-        let Some(behind) = (place + 1).checked_sub(first) else { return Found::Gone };
+        let Some(behind) = (place + 1).checked_sub(first) else { return Found::Gone(self.newest) };
         let behind = usize::try_from(behind).unwrap_or(usize::MAX);
         let found = self.events.range(behind..).map(|(_, event)| event).find(|event| lets_through(event));
         found.map_or(Found::Nothing(self.newest), |event| Found::Event(Arc::clone(event)))
     }
 
     fn push(&mut self, event: Arc<Rendered>, now: Instant) {
+        if event.position != self.newest + 1 {
+            // Places are counted from the newest, so a gap would shift them all: whoever is behind it reads the database.
+            tracing::error!(position = event.position, after = self.newest, "positions do not follow each other");
+            self.events.clear();
+            self.bytes = 0;
+        }
         self.newest = event.position;
         self.bytes += event.size();
         self.events.push_back((now, event));
@@ -151,7 +157,7 @@ mod tests {
 
     fn tail(positions: std::ops::RangeInclusive<u64>, bytes: usize, now: Instant) -> Tail {
         let tail = Tail::after(positions.start() - 1, Mode::Normal);
-        positions.for_each(|position| tail.extend(vec![rendered(position, bytes)], now));
+        positions.for_each(|position| tail.extend(vec![Arc::new(rendered(position, bytes))], now));
         tail
     }
 
@@ -165,7 +171,7 @@ mod tests {
                     taken.push(place);
                 }
                 Found::Nothing(_) => return (taken, false),
-                Found::Gone => return (taken, true),
+                Found::Gone(_) => return (taken, true),
             }
         }
     }
@@ -181,6 +187,17 @@ mod tests {
         assert_eq!(taken(&tail, 4), (vec![], true), "5 is not there");
         assert_eq!(taken(&Tail::after(5, Mode::Normal), 5), (vec![], false));
         assert_eq!(taken(&Tail::after(5, Mode::Normal), 4), (vec![], true));
+    }
+
+    #[test]
+    fn a_gap_sends_whoever_is_behind_it_to_the_database() {
+        let now = Instant::now();
+        let tail = tail(1..=4, 1, now);
+        tail.extend(vec![Arc::new(rendered(7, 1))], now);
+        for behind in [3, 4, 5] {
+            assert!(matches!(tail.find(behind, |_| true), Found::Gone(7)), "{behind}");
+        }
+        assert_eq!(taken(&tail, 6), (vec![7], false));
     }
 
     #[test]
@@ -206,7 +223,7 @@ mod tests {
         for (bytes, kept) in [(MAX_BYTES - 2 * own - 1, 2), (MAX_BYTES - 2 * own, 2), (MAX_BYTES - 2 * own + 1, 1)] {
             let now = Instant::now();
             let tail = tail(1..=1, bytes - 10, now);
-            tail.extend(vec![rendered(2, 10)], now);
+            tail.extend(vec![Arc::new(rendered(2, 10))], now);
             assert_eq!(tail.kept().events.len(), kept, "{bytes}");
         }
         // One that is larger than all is read from the database by everybody.
