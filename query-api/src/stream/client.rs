@@ -103,7 +103,7 @@ impl Client {
             Some(asked) => Stage::Asked(asked),
             None => {
                 // In a box, here and below, because most clients wait most of the time, and then what reading needs is no part of them.
-                let (live, resume) = Box::pin(feeds.listen(tenant, None)).await?;
+                let (live, resume) = Box::pin(feeds.listen(tenant, &filter, None)).await?;
                 Stage::Begun(Course::after(resume.position(), live))
             }
         };
@@ -114,7 +114,7 @@ impl Client {
         let course = match &mut self.stage {
             Stage::Begun(course) => course,
             Stage::Asked(asked) => {
-                let (live, resume) = Box::pin(self.feeds.listen(self.tenant, Some(*asked))).await?;
+                let (live, resume) = Box::pin(self.feeds.listen(self.tenant, &self.filter, Some(*asked))).await?;
                 let position = resume.position();
                 self.stage = Stage::Begun(Course::after(position, live));
                 let Resume::Reset(_) = resume else { return Ok(Step::Again) };
@@ -183,7 +183,7 @@ impl EventSource for Client {
     fn resume_after(&self) -> Option<u64> {
         match &self.stage {
             Stage::Asked(asked) => Some(*asked),
-            Stage::Begun(course) => course.told_up_to(),
+            Stage::Begun(course) => course.told_up_to(&self.filter),
         }
     }
 }

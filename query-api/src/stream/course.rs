@@ -33,7 +33,10 @@ pub(super) struct Course {
 #[derive(Debug)]
 pub(super) struct Live {
     pub tail: Arc<Tail>,
-    pub news: watch::Receiver<News>,
+    /// What it waits for.
+    news: watch::Receiver<News>,
+    /// Held to be counted, where it waits for the news of a session.
+    _counted: Option<watch::Receiver<News>>,
 }
 
 /// What is to be done for a client.
@@ -50,8 +53,13 @@ pub(super) enum Next {
 }
 
 impl Live {
-    pub(super) fn to(tail: &Arc<Tail>) -> Self {
-        Self { tail: Arc::clone(tail), news: tail.listen() }
+    pub(super) fn to(tail: &Arc<Tail>, session_id: Option<&str>) -> Self {
+        let everything = tail.listen();
+        let (news, counted) = match session_id {
+            Some(session_id) => (tail.listen_to(session_id), Some(everything)),
+            None => (everything, None),
+        };
+        Self { tail: Arc::clone(tail), news, _counted: counted }
     }
 }
 
@@ -78,7 +86,7 @@ impl Course {
             self.told = mode;
             return Next::Mode(mode);
         }
-        match self.live.tail.find(self.place, |event| filter.lets_through(event)) {
+        match self.find(filter) {
             Found::Event(event) => {
                 self.place = event.position;
                 Next::Event(event)
@@ -115,9 +123,21 @@ impl Course {
         self.live.news.changed().await.is_ok()
     }
 
-    /// Where a client that is cut off now may go on: it has been told everything up to there.
-    pub(super) fn told_up_to(&self) -> Option<u64> {
-        self.page.is_empty().then_some(self.place)
+    /// Where a client that is cut off now may go on: it has been told everything up to there that is for it.
+    pub(super) fn told_up_to(&self, filter: &ClientFilter) -> Option<u64> {
+        if !self.page.is_empty() {
+            return None;
+        }
+        // What others were told meanwhile has not woken it.
+        let is_live = self.place >= self.watermark;
+        match is_live.then(|| self.find(filter)) {
+            Some(Found::Nothing(position)) => Some(position),
+            _ => Some(self.place),
+        }
+    }
+
+    fn find(&self, filter: &ClientFilter) -> Found {
+        self.live.tail.find(self.place, filter.session_id.as_deref(), |event| filter.lets_through(event))
     }
 
     /// How many share the feed.

@@ -11,7 +11,7 @@ use toolgate_security::{ReadPool, Shares, TenantTx};
 use toolgate_store::{Announcements, Clock, Keyring};
 
 use super::{
-    client::Resume,
+    client::{ClientFilter, Resume},
     course::Live,
     mode::{FeedMode, Mode, Modes},
     rendered::Rendered,
@@ -84,8 +84,13 @@ impl Feeds {
     ///
     /// # Errors
     /// [`Error::Database`]
-    pub(super) async fn listen(&self, tenant: TenantId, asked: Option<u64>) -> Result<(Live, Resume), Error> {
-        let live = self.subscribe(tenant).await?;
+    pub(super) async fn listen(
+        &self,
+        tenant: TenantId,
+        filter: &ClientFilter,
+        asked: Option<u64>,
+    ) -> Result<(Live, Resume), Error> {
+        let live = self.subscribe(tenant, filter.session_id.as_deref()).await?;
         let resume = match Resume::told(asked, positions::OLDEST, live.tail.position()) {
             Some(resume) => resume,
             None => Resume::of(asked, positions::OLDEST, newest(&self.pool, tenant).await?),
@@ -94,12 +99,12 @@ impl Feeds {
     }
 
     /// The tenant's events from now on: everything that is not in the database when this returns will come.
-    async fn subscribe(&self, tenant: TenantId) -> Result<Live, Error> {
-        if let Some(live) = self.live(tenant) {
+    async fn subscribe(&self, tenant: TenantId, session_id: Option<&str>) -> Result<Live, Error> {
+        if let Some(live) = self.live(tenant, session_id) {
             return Ok(live);
         }
         let _turn = timeout(PATIENCE, self.beginnings.take(tenant)).await.map_err(|_| sqlx::Error::PoolTimedOut)?;
-        if let Some(live) = self.live(tenant) {
+        if let Some(live) = self.live(tenant, session_id) {
             return Ok(live);
         }
         // Read before the feed begins: whoever reads the database afterwards reads at least this far.
@@ -107,14 +112,14 @@ impl Feeds {
         let mut mode = FeedMode::new(self.modes.clone());
         let tail = Arc::new(Tail::after(begin, mode.observe(Duration::ZERO, Instant::now())));
         // Before the feed runs: it ends when nobody listens.
-        let live = Live::to(&tail);
+        let live = Live::to(&tail, session_id);
         self.tails().insert(tenant, Arc::clone(&tail));
         tokio::spawn(self.clone().run(Feed { tenant, tail, position: begin, mode }));
         Ok(live)
     }
 
-    fn live(&self, tenant: TenantId) -> Option<Live> {
-        self.tails().get(&tenant).map(Live::to)
+    fn live(&self, tenant: TenantId, session_id: Option<&str>) -> Option<Live> {
+        self.tails().get(&tenant).map(|tail| Live::to(tail, session_id))
     }
 
     /// Feeds a tenant's listeners until the last has left.

@@ -100,6 +100,8 @@ enum Stage {
     /// The newest position was read, and the feed has not begun.
     Asking(u64),
     Here(Course),
+    /// It sleeps until there is news.
+    Waiting(Course),
     /// A page was read and not yet taken.
     Reading(Course, Stretch, Vec<Arc<Rendered>>, bool),
 }
@@ -141,14 +143,15 @@ impl Listener {
                 false
             }
             Stage::Reading(mut course, stretch, events, has_more) => {
-                // A heartbeat may have dropped the reading; then it is asked again.
-                if !dice.one_in(4) {
-                    course.has_read(stretch, events, has_more);
-                }
+                course.has_read(stretch, events, has_more);
                 self.stage = Stage::Here(course);
                 false
             }
-            Stage::Here(mut course) => match course.next(&self.filter, Duration::ZERO) {
+            Stage::Waiting(course) if !course.live.news.has_changed().unwrap() => {
+                self.stage = Stage::Waiting(course);
+                true
+            }
+            Stage::Here(mut course) | Stage::Waiting(mut course) => match course.next(&self.filter, Duration::ZERO) {
                 Next::Event(event) => {
                     self.got.push(event.position);
                     self.last = Some(event.position);
@@ -166,7 +169,7 @@ impl Listener {
                     false
                 }
                 Next::Wait => {
-                    self.stage = Stage::Here(course);
+                    self.stage = Stage::Waiting(course);
                     true
                 }
                 Next::Drop => unreachable!("it is never slow"),
@@ -175,7 +178,7 @@ impl Listener {
     }
 
     fn begin(&mut self, tail: &Arc<Tail>, committed: u64) -> Course {
-        let live = Live::to(tail);
+        let live = Live::to(tail, self.filter.session_id.as_deref());
         let resume = Resume::told(self.last, 1, tail.position()).unwrap_or_else(|| Resume::of(self.last, 1, committed));
         let Resume::After(place) = resume else { panic!("nobody asks for what was never there: {resume:?}") };
         self.began_after.get_or_insert(place);
@@ -185,11 +188,18 @@ impl Listener {
     }
 
     fn heartbeat(&mut self) {
-        if let Stage::Here(course) | Stage::Reading(course, ..) = &self.stage
-            && let Some(place) = course.told_up_to()
-        {
+        let course = match std::mem::replace(&mut self.stage, Stage::Away) {
+            Stage::Here(course) | Stage::Waiting(course) | Stage::Reading(course, ..) => course,
+            stage => {
+                self.stage = stage;
+                return;
+            }
+        };
+        if let Some(place) = course.told_up_to(&self.filter) {
             self.last = Some(place);
         }
+        // What was under way is begun again.
+        self.stage = Stage::Here(course);
     }
 
     fn expected(&self, committed: u64) -> Vec<u64> {
@@ -216,7 +226,9 @@ fn play(seed: u64) {
                 let mode = if dice.one_in(2) { Mode::Safe(Reason::Lag) } else { Mode::Normal };
                 world.feed.iter().for_each(|feed| feed.tail.set_mode(mode));
             }
-            _ => drop(listeners[which].turns(&mut world, &mut dice)),
+            _ => {
+                listeners[which].turns(&mut world, &mut dice);
+            }
         }
     }
     // Everybody may finish.
@@ -241,7 +253,7 @@ fn whoever_takes_turns_with_whom_nothing_is_skipped_and_nothing_comes_twice() {
 fn only_who_is_slow_and_far_behind_is_dropped() {
     let tail = Arc::new(Tail::after(0, Mode::Normal));
     tail.extend(vec![event(1)], Instant::now());
-    let next = |place, taken_after| Course::after(place, Live::to(&tail)).next(&ClientFilter::default(), taken_after);
+    let next = |place, taken_after| Course::after(place, Live::to(&tail, None)).next(&ClientFilter::default(), taken_after);
     assert!(matches!(next(0, SLOW * 2), Next::Event(_)), "the feed still has what it needs");
     tail.forget(Instant::now() + Duration::from_secs(60));
     assert!(matches!(next(0, SLOW), Next::Read(..)));
