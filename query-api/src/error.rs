@@ -62,6 +62,18 @@ pub enum Error {
     Segment { name: SegmentName, reason: String },
 }
 
+impl Error {
+    /// Whether asking again later can help.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Database(cause) => is_outage(cause),
+            Self::Keys(KeyError::Broken(_)) => false,
+            Self::Log(_) | Self::Load(_) | Self::Keys(_) | Self::Artifact(ArtifactError::Unavailable(_)) => true,
+            _ => false,
+        }
+    }
+}
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match &error {

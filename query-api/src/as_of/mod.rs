@@ -126,7 +126,9 @@ async fn each_event(
         let (rows, has_more) = match session_id {
             None => audit::page(reading, &state.segments, &filter, stretch, PAGE).await?,
             Some(_) => {
-                let (rows, has_more) = audit::streamed_page(reading, &state.segments, &filter, session_id, stretch, PAGE).await?;
+                let bounds = audit::Bounds { rows: PAGE, data: audit::MAX_STREAMED_DATA };
+                let (rows, has_more) =
+                    audit::streamed_page(reading, &state.segments, &filter, session_id, stretch, bounds).await?;
                 (rows.into_iter().map(|row| row.audit).collect(), has_more)
             }
         };

@@ -71,9 +71,7 @@ pub(super) async fn open(
     asked: Option<u64>,
 ) -> Result<Response, Problem> {
     let place = state.streams.place_for(principal.tenant_id)?;
-
-    let resume = state.feeds.resume(principal.tenant_id, asked).await?;
-    let client = Client::new(state, principal.tenant_id, filter, resume);
+    let client = Client::begin(&state.feeds, principal.tenant_id, filter, asked).await?;
     let standing = Standing::new(&state.guard, principal, "event:subscribe", TimeDelta::zero());
     Ok(state.streams.open(place, standing, client))
 }

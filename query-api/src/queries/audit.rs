@@ -19,7 +19,7 @@ const COLUMNS: &str = "a.position, a.stream_sequence, a.event_id, a.event_type, 
 /// Bytes of `data` in one page at the most, unless its first row alone has more.
 const MAX_DATA: usize = 8 * 1024 * 1024;
 /// The same for a page of an event stream, of which there are many.
-const MAX_STREAMED_DATA: usize = 1024 * 1024;
+pub(crate) const MAX_STREAMED_DATA: usize = 1024 * 1024;
 
 /// Which rows of the audit trail; the default is all.
 #[derive(Clone, Debug, Default)]
@@ -141,7 +141,7 @@ pub(crate) async fn streamed_page(
     filter: &AuditFilter,
     session_id: Option<&str>,
     stretch: Stretch,
-    limit: usize,
+    bounds: Bounds,
 ) -> Result<(Vec<StreamedRow>, bool), Error> {
     // Only the first event of a call says its session; the call's own row says it for all of them. Neither is asked for by a join:
     // the plan of a prepared statement is made when the tables may still be small or unknown, and a join that was good then reads
@@ -157,12 +157,11 @@ pub(crate) async fn streamed_page(
         query.push(" and (a.aggregate_id in (select c.call_id from tool_call c where c.session_id = ");
         query.push_bind(session_id.to_owned()).push(")) is true");
     }
-    push_limit(&mut query, limit + 1);
+    push_limit(&mut query, bounds.rows + 1);
     let streamed_row = |row: &PgRow| {
         let (session_id, traceparent) = (row.try_get("session_id")?, row.try_get("traceparent")?);
         Ok(StreamedRow { audit: audit_row(row)?, session_id, traceparent })
     };
-    let bounds = Bounds { rows: limit, data: MAX_STREAMED_DATA };
     let (rows, has_more) = collect(query, tx, bounds, streamed_row).await?;
     let first = rows.first().map(|row| row.audit.position);
     if !may_be_archived(tx, stretch, first).await? {
@@ -179,7 +178,7 @@ pub(crate) async fn streamed_page(
         let session_id = sessions.get(&audit.aggregate_id).cloned();
         StreamedRow { audit, session_id, traceparent: None }
     };
-    Ok(archived.map(streamed).joined(rows, has_more, limit, |row| row.audit.position))
+    Ok(archived.map(streamed).joined(rows, has_more, bounds.rows, |row| row.audit.position))
 }
 
 /// Whether rows of a stretch have left the table. It is asked after the table, of which `first` is the first position found: the archive
@@ -248,10 +247,10 @@ impl<T> Archived<T> {
 
 /// What one page may hold.
 #[derive(Clone, Copy, Debug)]
-struct Bounds {
-    rows: usize,
+pub(crate) struct Bounds {
+    pub rows: usize,
     /// Bytes.
-    data: usize,
+    pub data: usize,
 }
 
 impl Bounds {

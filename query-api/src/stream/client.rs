@@ -1,25 +1,26 @@
-use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use axum::response::sse::Event;
 use serde_json::json;
-use tokio::{sync::watch, time::Instant};
+use tokio::time::{Instant, sleep};
 use toolgate_events::{CallId, TenantId};
 use toolgate_security::EventSource;
 
 use super::{
     Feeds,
-    feed::PAGE,
-    mode::Mode,
+    course::{Course, Next},
+    feed::{PAGE_DATA, PAGES_DATA},
     rendered::Rendered,
-    tail::{Found, News, Tail},
 };
 use crate::{
-    Error, State,
-    queries::audit::{AuditFilter, Stretch},
+    Error,
+    queries::audit::{AuditFilter, Bounds, Stretch},
 };
 
-/// A client that is further behind than the feed keeps, and has not taken an event for this long, is dropped.
-const SLOW: Duration = Duration::from_secs(10);
+/// Before a client whose history could not be read for now has it read again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Bytes of data in a client's page at the most, however many share [`PAGES_DATA`], unless one event has more.
+const SMALLEST_PAGE: usize = 16 * 1024;
 
 /// Which events a client asked for; the default is all of the tenant's.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +31,7 @@ pub(crate) struct ClientFilter {
 }
 
 impl ClientFilter {
-    fn lets_through(&self, event: &Rendered) -> bool {
+    pub(super) fn lets_through(&self, event: &Rendered) -> bool {
         self.call_id.is_none_or(|call| call.0 == event.call_id)
             && self.event_type.as_ref().is_none_or(|event_type| *event_type == event.event_type)
             && self.session_id.as_ref().is_none_or(|session| event.session_id.as_ref() == Some(session))
@@ -47,9 +48,14 @@ pub(crate) enum Resume {
 }
 
 impl Resume {
+    /// [`Self::of`], where what a feed has told is enough to know: from there it goes on. What lies beyond, only the database knows.
+    pub(super) fn told(asked: Option<u64>, oldest: u64, told: u64) -> Option<Self> {
+        asked.is_none_or(|asked| asked <= told).then(|| Self::of(asked, oldest, told))
+    }
+
     /// `oldest` is the first position that can be served. What lies before it is missing to whoever resumes there, and what lies
     /// beyond the newest was never there: both are told.
-    pub(crate) fn of(asked: Option<u64>, oldest: u64, newest: u64) -> Self {
+    pub(super) fn of(asked: Option<u64>, oldest: u64, newest: u64) -> Self {
         match asked {
             None => Self::After(newest),
             Some(asked) if asked > newest || asked + 1 < oldest => Self::Reset(newest),
@@ -57,37 +63,27 @@ impl Resume {
         }
     }
 
-    fn position(self) -> u64 {
+    pub(super) fn position(self) -> u64 {
         match self {
             Self::After(position) | Self::Reset(position) => position,
         }
     }
 }
 
-/// One client's reading: history from the database, then the live feed, without a gap or a repetition in between.
+/// One client's stream.
 pub(crate) struct Client {
     feeds: Feeds,
     tenant: TenantId,
     filter: ClientFilter,
-    /// Positions are gapless, so a position alone tells what comes next.
-    place: u64,
-    /// The position of a reset that is still to be told.
-    reset: Option<u64>,
-    /// The mode that the client knows of.
-    told: Mode,
-    /// Up to here the database is read before the feed is listened to again.
-    watermark: u64,
-    /// Rows to ask for, as many as fitted lately: what is asked for and does not fit is read in vain.
-    rows: usize,
-    page: VecDeque<Rendered>,
-    live: Option<Live>,
+    stage: Stage,
     /// When an event was handed over, until the next is asked for.
     served_at: Option<Instant>,
 }
 
-struct Live {
-    tail: Arc<Tail>,
-    news: watch::Receiver<News>,
+enum Stage {
+    /// It asked for what comes after this position. The greeting does not wait until that is known to exist.
+    Asked(u64),
+    Begun(Course),
 }
 
 enum Step {
@@ -97,108 +93,73 @@ enum Step {
 }
 
 impl Client {
-    pub(crate) fn new(state: &State, tenant: TenantId, filter: ClientFilter, resume: Resume) -> Self {
-        let position = resume.position();
-        Self {
-            feeds: state.feeds.clone(),
-            tenant,
-            filter,
-            place: position,
-            reset: matches!(resume, Resume::Reset(_)).then_some(position),
-            told: Mode::Normal,
-            watermark: position,
-            rows: PAGE,
-            page: VecDeque::new(),
-            live: None,
-            served_at: None,
-        }
+    /// A stream that begins after the position asked for. Without one it begins with this call: whatever happens once its answer has
+    /// begun, it tells.
+    ///
+    /// # Errors
+    /// [`Error::Database`], only without a position.
+    pub(crate) async fn begin(feeds: &Feeds, tenant: TenantId, filter: ClientFilter, asked: Option<u64>) -> Result<Self, Error> {
+        let stage = match asked {
+            Some(asked) => Stage::Asked(asked),
+            None => {
+                // In a box, here and below, because most clients wait most of the time, and then what reading needs is no part of them.
+                let (live, resume) = Box::pin(feeds.listen(tenant, &filter, None)).await?;
+                Stage::Begun(Course::after(resume.position(), live))
+            }
+        };
+        Ok(Self { feeds: feeds.clone(), tenant, filter, stage, served_at: None })
     }
 
     async fn step(&mut self, taken_after: Duration) -> Result<Step, Error> {
-        if let Some(event) = self.page.pop_front() {
-            return Ok(Step::Frame(self.serve(&event)));
-        }
-        if self.place < self.watermark {
-            // In a box, because most clients wait most of the time, and then what reading needs is no part of them.
-            Box::pin(self.read_history()).await?;
-            return Ok(Step::Again);
-        }
-        let Some(live) = &mut self.live else {
-            Box::pin(self.go_live()).await?;
-            return Ok(Step::Again);
+        let course = match &mut self.stage {
+            Stage::Begun(course) => course,
+            Stage::Asked(asked) => {
+                let (live, resume) = Box::pin(self.feeds.listen(self.tenant, &self.filter, Some(*asked))).await?;
+                let position = resume.position();
+                self.stage = Stage::Begun(Course::after(position, live));
+                let Resume::Reset(_) = resume else { return Ok(Step::Again) };
+                let position = position.to_string();
+                let reset = Event::default().id(&position).event("reset").data(json!({"position": position}).to_string());
+                return Ok(Step::Frame(reset));
+            }
         };
-        // Marked as seen before looking, so that what comes meanwhile is news.
-        let mode = live.news.borrow_and_update().mode;
-        if mode != self.told {
-            self.told = mode;
-            return Ok(Step::Frame(self.feeds.modes.frame(mode)));
-        }
-        match live.tail.find(self.place, |event| self.filter.lets_through(event)) {
-            Found::Event(event) => {
-                self.place = event.position;
-                Ok(Step::Frame(self.serve(&event)))
+        match course.next(&self.filter, taken_after) {
+            Next::Event(event) => {
+                self.served_at = Some(Instant::now());
+                Ok(Step::Frame(event.frame()))
             }
-            Found::Nothing(position) => {
-                self.place = position;
-                Ok(if live.news.changed().await.is_ok() { Step::Again } else { Step::End })
+            Next::Mode(mode) => Ok(Step::Frame(self.feeds.modes.frame(mode))),
+            Next::Read(stretch, rows) => {
+                Box::pin(self.read(stretch, rows)).await?;
+                Ok(Step::Again)
             }
-            Found::Gone if taken_after > SLOW => {
+            Next::Wait => Ok(if course.news().await { Step::Again } else { Step::End }),
+            Next::Drop => {
                 tracing::info!("dropped a subscriber that was too slow; it may resume where it was");
                 Ok(Step::End)
             }
-            // A history, or a burst: it reads the database at its own pace until it has caught up.
-            Found::Gone => {
-                // The feed may have told others everything up to here; what is behind it, it is going to tell.
-                self.watermark = live.news.borrow().position;
-                Ok(Step::Again)
-            }
         }
     }
 
-    fn serve(&mut self, event: &Rendered) -> Event {
-        self.served_at = Some(Instant::now());
-        event.frame()
-    }
-
-    async fn read_history(&mut self) -> Result<(), Error> {
+    async fn read(&mut self, stretch: Stretch, rows: usize) -> Result<(), Error> {
+        let Stage::Begun(course) = &mut self.stage else { return Ok(()) };
         let filter =
             AuditFilter { call_id: self.filter.call_id, event_type: self.filter.event_type.clone(), ..AuditFilter::default() };
-        let stretch = Stretch { after: self.place, up_to: self.watermark };
         let session_id = self.filter.session_id.as_deref();
-        let (events, has_more) = self.feeds.read_history(self.tenant, &filter, session_id, stretch, self.rows).await?;
-        // Without more, everything up to the watermark has been seen, filtered or not.
-        self.place = match events.last() {
-            Some(last) if has_more => last.position,
-            _ => self.watermark,
-        };
-        if has_more {
-            self.rows = (events.len() * 2).min(PAGE);
-        }
-        self.page.extend(events);
-        Ok(())
-    }
-
-    /// Listens before anything is read, so that no event can come between what is read and what is heard.
-    async fn go_live(&mut self) -> Result<(), Error> {
-        let listener = |tail: &Arc<Tail>| Live { tail: Arc::clone(tail), news: tail.listen() };
-        self.live = Some(self.feeds.subscribe(self.tenant, listener).await?);
+        let bounds = Bounds { rows, data: share(course.listeners()) };
+        let (events, has_more) = self.feeds.history(self.tenant, &filter, session_id, stretch, bounds).await?;
+        course.has_read(stretch, events, has_more);
         Ok(())
     }
 }
 
+/// A client's share of the memory that the pages of all of a tenant's clients may take.
+fn share(clients: usize) -> usize {
+    (PAGES_DATA / clients.max(1)).clamp(SMALLEST_PAGE, PAGE_DATA)
+}
+
 impl EventSource for Client {
     async fn next(&mut self) -> Option<Event> {
-        if let Some(position) = self.reset.take() {
-            let position = position.to_string();
-            return Some(Event::default().id(&position).event("reset").data(json!({"position": position}).to_string()));
-        }
-        if self.live.is_none() {
-            let mode = self.feeds.mode_of(self.tenant);
-            if mode != self.told {
-                self.told = mode;
-                return Some(self.feeds.modes.frame(mode));
-            }
-        }
         // The client asks again as soon as the event before has left for the network.
         let taken_after = self.served_at.take().map_or(Duration::ZERO, |at| at.elapsed());
         loop {
@@ -206,6 +167,10 @@ impl EventSource for Client {
                 Ok(Step::Frame(event)) => return Some(event),
                 Ok(Step::Again) => {}
                 Ok(Step::End) => return None,
+                Err(error) if error.is_passing() => {
+                    tracing::warn!(error = %error, "an event stream waits for what cannot be read for now");
+                    sleep(PAUSE).await;
+                }
                 Err(error) => {
                     // The client comes back with its Last-Event-ID.
                     tracing::warn!(error = %error, "an event stream ended early");
@@ -216,14 +181,16 @@ impl EventSource for Client {
     }
 
     fn resume_after(&self) -> Option<u64> {
-        let is_told = self.reset.is_none() && self.page.is_empty();
-        is_told.then_some(self.place)
+        match &self.stage {
+            Stage::Asked(asked) => Some(*asked),
+            Stage::Begun(course) => course.told_up_to(&self.filter),
+        }
     }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("tenant", &self.tenant).field("place", &self.place).finish_non_exhaustive()
+        f.debug_struct("Client").field("tenant", &self.tenant).field("place", &self.resume_after()).finish_non_exhaustive()
     }
 }
 
@@ -247,6 +214,25 @@ mod tests {
             (Some(1), 1, 0, Resume::Reset(0)),
         ] {
             assert_eq!(Resume::of(asked, oldest, newest), resume, "{asked:?} of {oldest} to {newest}");
+        }
+    }
+    #[test]
+    fn what_the_feed_has_told_is_answered_from_memory() {
+        for (asked, told, resume) in [
+            (None, 9, Some(Resume::After(9))),
+            (Some(8), 9, Some(Resume::After(8))),
+            (Some(9), 9, Some(Resume::After(9))),
+            (Some(10), 9, None),
+            (Some(0), 0, Some(Resume::After(0))),
+        ] {
+            assert_eq!(Resume::told(asked, 1, told), resume, "{asked:?} of {told}");
+        }
+    }
+
+    #[test]
+    fn many_clients_have_small_pages() {
+        for (clients, bytes) in [(0, 1024 * 1024), (16, 1024 * 1024), (32, 512 * 1024), (1_024, 16 * 1024), (5_000, 16 * 1024)] {
+            assert_eq!(share(clients), bytes, "{clients}");
         }
     }
 }

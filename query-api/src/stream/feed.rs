@@ -5,13 +5,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use toolgate_events::TenantId;
-use toolgate_security::{ReadPool, TenantTx};
+use toolgate_security::{ReadPool, Shares, TenantTx};
 use toolgate_store::{Announcements, Clock, Keyring};
 
 use super::{
-    client::Resume,
+    client::{ClientFilter, Resume},
+    course::Live,
     mode::{FeedMode, Mode, Modes},
     rendered::Rendered,
     tail::Tail,
@@ -21,13 +22,22 @@ use crate::{
     opening::open_row,
     queries::{
         archive::Segments,
-        audit::{self, AuditFilter, Stretch},
+        audit::{self, AuditFilter, Bounds, Stretch},
         positions,
     },
 };
 
 /// Rows read at once at the most, whether for everybody or for one client's history.
 pub(super) const PAGE: usize = 200;
+/// Bytes of their data at the most, unless one row alone has more.
+pub(super) const PAGE_DATA: usize = audit::MAX_STREAMED_DATA;
+/// The same for the pages of all of a tenant's clients together, which makes each smaller where there are many.
+pub(super) const PAGES_DATA: usize = 16 * 1024 * 1024;
+/// Pages of history of one tenant that are read at the same time; more wait for their turn. It is fewer than the connections that a
+/// tenant may hold: the feed itself, and questions, find one.
+const HISTORIES: usize = 3;
+/// How long somebody may wait for a feed to begin.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Announcements may be lost: a feed also looks by itself this often.
 const SAFETY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -43,6 +53,9 @@ pub(crate) struct Feeds {
     pub(super) modes: Modes,
     clock: Clock,
     tails: Tails,
+    /// Whoever makes a tenant's feed begin: one at a time, so that a crowd asks the database once.
+    beginnings: Shares,
+    histories: Shares,
 }
 
 /// What one feed goes on with.
@@ -62,50 +75,51 @@ impl Feeds {
         modes: Modes,
         clock: Clock,
     ) -> Self {
-        Self { pool, segments, keys, announcements, modes, clock, tails: Tails::default() }
+        let (beginnings, histories) = (Shares::new(1), Shares::new(HISTORIES));
+        Self { pool, segments, keys, announcements, modes, clock, tails: Tails::default(), beginnings, histories }
     }
 
-    /// How often a tenant's events go out.
-    pub(super) fn mode_of(&self, tenant: TenantId) -> Mode {
-        self.tails().get(&tenant).map_or_else(|| self.modes.of_nobody(), |tail| tail.mode())
-    }
-
-    /// Where a stream begins, after the position that was asked for, if any.
+    /// A place among the tenant's listeners, and where a stream begins: after the position that was asked for, if any. Where the
+    /// feed has told that position already, nothing is read.
     ///
     /// # Errors
     /// [`Error::Database`]
-    pub(crate) async fn resume(&self, tenant: TenantId, asked: Option<u64>) -> Result<Resume, Error> {
-        // What the feed has told, it can go on from. Whether anything lies beyond that, only the database knows.
-        let told = self.tails().get(&tenant).map(|tail| tail.position());
-        if let (Some(asked), Some(told)) = (asked, told)
-            && asked <= told
-        {
-            return Ok(Resume::of(Some(asked), positions::OLDEST, told));
+    pub(super) async fn listen(
+        &self,
+        tenant: TenantId,
+        filter: &ClientFilter,
+        asked: Option<u64>,
+    ) -> Result<(Live, Resume), Error> {
+        let live = self.subscribe(tenant, filter.session_id.as_deref()).await?;
+        let resume = match Resume::told(asked, positions::OLDEST, live.tail.position()) {
+            Some(resume) => resume,
+            None => Resume::of(asked, positions::OLDEST, newest(&self.pool, tenant).await?),
+        };
+        Ok((live, resume))
+    }
+
+    /// The tenant's events from now on: everything that is not in the database when this returns will come.
+    async fn subscribe(&self, tenant: TenantId, session_id: Option<&str>) -> Result<Live, Error> {
+        if let Some(live) = self.live(tenant, session_id) {
+            return Ok(live);
         }
-        Ok(Resume::of(asked, positions::OLDEST, newest(&self.pool, tenant).await?))
-    }
-
-    /// The tenant's events from now on: everything that is not in the database when this returns will come, as long as `listener`
-    /// is there, which is to be called once.
-    ///
-    /// # Errors
-    /// [`Error::Database`]
-    pub(super) async fn subscribe<L>(&self, tenant: TenantId, listener: impl Fn(&Arc<Tail>) -> L) -> Result<L, Error> {
-        if let Some(tail) = self.tails().get(&tenant) {
-            return Ok(listener(tail));
+        let _turn = timeout(PATIENCE, self.beginnings.take(tenant)).await.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        if let Some(live) = self.live(tenant, session_id) {
+            return Ok(live);
         }
         // Read before the feed begins: whoever reads the database afterwards reads at least this far.
         let begin = newest(&self.pool, tenant).await?;
-        let mut tails = self.tails();
-        if let Some(tail) = tails.get(&tenant) {
-            return Ok(listener(tail));
-        }
         let mut mode = FeedMode::new(self.modes.clone());
         let tail = Arc::new(Tail::after(begin, mode.observe(Duration::ZERO, Instant::now())));
-        let listening = listener(&tail);
-        tails.insert(tenant, Arc::clone(&tail));
+        // Before the feed runs: it ends when nobody listens.
+        let live = Live::to(&tail, session_id);
+        self.tails().insert(tenant, Arc::clone(&tail));
         tokio::spawn(self.clone().run(Feed { tenant, tail, position: begin, mode }));
-        Ok(listening)
+        Ok(live)
+    }
+
+    fn live(&self, tenant: TenantId, session_id: Option<&str>) -> Option<Live> {
+        self.tails().get(&tenant).map(|tail| Live::to(tail, session_id))
     }
 
     /// Feeds a tenant's listeners until the last has left.
@@ -135,9 +149,10 @@ impl Feeds {
     /// Reads the next page, and says whether there is more.
     async fn read(&self, feed: &mut Feed) -> Result<bool, Error> {
         let stretch = Stretch::after(feed.position);
-        let (events, has_more) = self.read_history(feed.tenant, &AuditFilter::default(), None, stretch, PAGE).await?;
+        let bounds = Bounds { rows: PAGE, data: PAGE_DATA };
+        let (events, has_more) = self.read_page(feed.tenant, &AuditFilter::default(), None, stretch, bounds).await?;
         // That an event comes late tells that the projection is late; that none comes tells nothing of the kind.
-        let late = |newest: &Rendered| (self.clock.now() - newest.occurred_at).to_std().unwrap_or_default();
+        let late = |newest: &Arc<Rendered>| (self.clock.now() - newest.occurred_at).to_std().unwrap_or_default();
         let age = events.last().map_or(Duration::ZERO, late);
         feed.tail.set_mode(feed.mode.observe(age, Instant::now()));
         feed.position = events.last().map_or(feed.position, |newest| newest.position);
@@ -155,22 +170,37 @@ impl Feeds {
         is_deserted
     }
 
-    /// One page of events with their content, and whether more follow.
-    pub(super) async fn read_history(
+    /// One page of history with its content, and whether more follows. Whoever asks while many do waits for a turn.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Keys`] and those of the archive
+    pub(super) async fn history(
         &self,
         tenant: TenantId,
         filter: &AuditFilter,
         session_id: Option<&str>,
         stretch: Stretch,
-        limit: usize,
-    ) -> Result<(Vec<Rendered>, bool), Error> {
+        bounds: Bounds,
+    ) -> Result<(Vec<Arc<Rendered>>, bool), Error> {
+        let _turn = self.histories.take(tenant).await;
+        self.read_page(tenant, filter, session_id, stretch, bounds).await
+    }
+
+    async fn read_page(
+        &self,
+        tenant: TenantId,
+        filter: &AuditFilter,
+        session_id: Option<&str>,
+        stretch: Stretch,
+        bounds: Bounds,
+    ) -> Result<(Vec<Arc<Rendered>>, bool), Error> {
         let mut tx = TenantTx::begin(&self.pool, tenant).await?;
-        let (mut rows, has_more) = audit::streamed_page(&mut tx, &self.segments, filter, session_id, stretch, limit).await?;
+        let (mut rows, has_more) = audit::streamed_page(&mut tx, &self.segments, filter, session_id, stretch, bounds).await?;
         tx.end().await?;
         for row in &mut rows {
             open_row(&self.keys, tenant, &mut row.audit).await?;
         }
-        let rendered = rows.into_iter().map(|row| Rendered::new(tenant.0, row)).collect::<Result<_, _>>();
+        let rendered = rows.into_iter().map(|row| Rendered::new(tenant.0, row).map(Arc::new)).collect::<Result<_, _>>();
         let rendered = rendered.map_err(|error| sqlx::Error::Decode(error.into()))?;
         Ok((rendered, has_more))
     }

@@ -1,6 +1,7 @@
 //! The live side: audit rows as CloudEvents, fanned out to subscribers.
 
 mod client;
+mod course;
 mod feed;
 mod mode;
 mod rendered;

@@ -80,11 +80,6 @@ impl Modes {
         Self { safe, chosen, count }
     }
 
-    /// What holds for a tenant of which nothing else is known.
-    pub(super) fn of_nobody(&self) -> Mode {
-        effective(*self.chosen.borrow(), false)
-    }
-
     /// The frame that tells a mode. It has no `id`: it is no place to resume from.
     pub(super) fn frame(&self, mode: Mode) -> Event {
         let data = match mode {

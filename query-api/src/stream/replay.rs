@@ -1,4 +1,4 @@
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use axum::response::sse::Event;
 use chrono::{DateTime, Utc};
@@ -7,10 +7,14 @@ use tokio::time::{Instant, sleep_until};
 use toolgate_events::TenantId;
 use toolgate_security::EventSource;
 
-use super::{Feeds, feed::PAGE, rendered::Rendered};
+use super::{
+    Feeds,
+    feed::{PAGE, PAGE_DATA},
+    rendered::Rendered,
+};
 use crate::{
     Error,
-    queries::audit::{AuditFilter, Stretch},
+    queries::audit::{AuditFilter, Bounds, Stretch},
 };
 
 /// No pause between two events is longer, however long nothing happened: a night is not sat out.
@@ -42,7 +46,7 @@ pub(crate) struct Replay {
     place: u64,
     /// The position of a reset that is still to be told.
     reset: Option<u64>,
-    page: VecDeque<Rendered>,
+    page: VecDeque<Arc<Rendered>>,
     stage: Stage,
     rows: usize,
     pace: Pace,
@@ -105,7 +109,8 @@ impl Replay {
             self.stage = Stage::Read;
             return Ok(());
         }
-        let (events, has_more) = self.feeds.read_history(self.tenant, filter, session_id.as_deref(), stretch, self.rows).await?;
+        let bounds = Bounds { rows: self.rows, data: PAGE_DATA };
+        let (events, has_more) = self.feeds.history(self.tenant, filter, session_id.as_deref(), stretch, bounds).await?;
         if has_more {
             self.rows = (events.len() * 2).min(PAGE);
         } else {

@@ -70,8 +70,12 @@ pub const DEFINITIONS: &[Definition] = definitions![
     "streams.first_byte_p95_ms", "  p95", "ms", Some(Target::Below(50.0));
     "streams.delivered", "followers who come and go: events delivered", "events", None;
     "streams.gaps", "  missed", "events", Some(Target::Below(1.0));
+    "streams.skipped", "    passed over by the server", "events", Some(Target::Below(1.0));
+    "streams.gave_up", "    not waited for: followers who gave up", "", Some(Target::Below(1.0));
     "streams.duplicates", "  delivered twice", "events", Some(Target::Below(1.0));
     "streams.reconnections", "  reconnections", "", None;
+    "streams.refused", "  refused, and tried again", "", None;
+    "streams.cut_off", "  cut off, and come back", "", None;
     "streams.events_per_second", "  events appended and told to everybody", "events/s", None;
     "streams.delivered_per_second", "  delivered", "events/s", None;
     "streams.busy_kb", "  memory of each, the most ever", "KB", Some(Target::Below(40.0));

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use http_body_util::BodyExt;
 use hyper::{StatusCode, body::Incoming};
 use serde_json::Map;
@@ -41,11 +41,12 @@ const PROBES: usize = 200;
 const AT_ONCE: usize = 50;
 /// Between two streams opened while events come in.
 const BETWEEN_PROBES: Duration = Duration::from_millis(50);
-/// A client that gets nothing for so long has missed something.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Before a client that was refused tries again, and how often it does that in a row.
+/// A connection on which nothing comes for so long is dead: three heartbeats.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// Before a client that was refused or cut off tries again, as streams tell it.
 const RETRY: Duration = Duration::from_secs(1);
-const MAX_FAILURES: u32 = 60;
+/// A follower that has got nothing new for so long gives up.
+const LAST_PATIENCE: Duration = Duration::from_secs(300);
 const APPEND_PATIENCE: Duration = Duration::from_secs(30);
 /// Opened once, so that what a process needs only once is not counted as a client's.
 const WARM_UP: usize = 100;
@@ -98,9 +99,9 @@ async fn run(stage: &Stage, load: StreamLoad, bar: &Bar, figures: &mut Figures) 
     let began = Instant::now();
     let is_over = AtomicBool::new(false);
     let appending = async {
-        let appended = append(stage, load).await;
+        let positions = append(stage, load).await;
         is_over.store(true, Ordering::Relaxed);
-        appended
+        positions
     };
     let probing = async {
         let mut sample = Sample::default();
@@ -110,14 +111,23 @@ async fn run(stage: &Stage, load: StreamLoad, bar: &Bar, figures: &mut Figures) 
         }
         sample
     };
-    let (appended, busy) = tokio::join!(appending, probing);
-    appended?;
+    let (positions, busy) = tokio::join!(appending, probing);
+    let positions = positions?;
     bar.step("waiting for the last event to arrive");
-    let mut missed = 0;
+    let (mut missed, mut skipped, mut given_up) = (0, 0, Sample::default());
     for follower in followers {
-        missed += follower.await.map_err(|error| Error::Bug(error.to_string()))?;
+        let follower = follower.await.map_err(|error| Error::Bug(error.to_string()))?;
+        let unseen = follower.unseen();
+        missed += unseen.len();
+        // What it was told lies behind it, and never came.
+        skipped += unseen.iter().filter(|number| positions[**number] <= follower.told).count();
+        if let Some(failure) = follower.given_up {
+            given_up.record(Err(failure), began.elapsed());
+        }
     }
     let took = began.elapsed();
+    figures.add("streams.gave_up", given_up.failed as f64, None);
+    figures.blame("a follower gave up", &given_up);
     figures.blame("GET /v1/events", &busy);
     let busy = busy.sorted();
     figures.add("streams.busy_first_byte_p50_ms", busy.percentile(0.5), None);
@@ -128,7 +138,10 @@ async fn run(stage: &Stage, load: StreamLoad, bar: &Bar, figures: &mut Figures) 
     figures.add("streams.delivered_per_second", of(&heard.events) / took.as_secs_f64(), None);
     figures.add("streams.events_per_second", load.events as f64 / took.as_secs_f64(), None);
     figures.add("streams.reconnections", of(&heard.connections), None);
+    figures.add("streams.refused", of(&heard.refused), None);
+    figures.add("streams.cut_off", of(&heard.cut_off), None);
     figures.add("streams.gaps", missed as f64, None);
+    figures.add("streams.skipped", skipped as f64, None);
     figures.add("streams.duplicates", of(&heard.duplicates), None);
     query_api.stop().await?;
     projector.stop().await
@@ -148,8 +161,9 @@ async fn open(entrance: &Entrance, count: usize) -> Result<Vec<Frames>, Error> {
     opened.into_iter().collect::<Result<_, _>>().map_err(Error::Http)
 }
 
-/// Requests for a tool, as the command API would record them; no worker takes them.
-async fn append(stage: &Stage, load: StreamLoad) -> Result<(), Error> {
+/// Requests for a tool, as the command API would record them; no worker takes them. Answers with their positions: a tenant's events are
+/// numbered in the order in which its partition has them.
+async fn append(stage: &Stage, load: StreamLoad) -> Result<Vec<u64>, Error> {
     let tenant = TenantId(tenants::id(0));
     let lane = Lane::new("task").map_err(|error| Error::Bug(error.to_string()))?;
     let appends = stream::iter(0..load.events).map(|number| {
@@ -160,15 +174,17 @@ async fn append(stage: &Stage, load: StreamLoad) -> Result<(), Error> {
             let stamp = stage.clock.stamp("bench", None, None);
             let envelope = Envelope::seal(&event, tenant, subject.call_id, 1, stamp)?;
             let appended = stage.log.append(&subject, &envelope, Expect::NOTHING, None, APPEND_PATIENCE).await;
-            appended.map_err(|error| Error::Http(format!("an event could not be appended: {error}")))?;
-            Ok::<_, Error>(())
+            let place = appended.map_err(|error| Error::Http(format!("an event could not be appended: {error}")))?;
+            Ok::<_, Error>((place, number))
         }
     });
-    let mut appends = appends.buffer_unordered(AT_ONCE);
-    while let Some(appended) = appends.next().await {
-        appended?;
+    let mut places: Vec<(u64, usize)> = appends.buffer_unordered(AT_ONCE).try_collect().await?;
+    places.sort_unstable();
+    let mut positions = vec![0; load.events];
+    for (position, (_, number)) in (1..).zip(places) {
+        positions[number] = position;
     }
-    Ok(())
+    Ok(positions)
 }
 
 fn session(number: usize) -> String {
@@ -254,6 +270,10 @@ struct Heard {
     duplicates: AtomicU64,
     /// After the first.
     connections: AtomicU64,
+    /// Streams that were not opened.
+    refused: AtomicU64,
+    /// Streams that ended by themselves, or fell silent.
+    cut_off: AtomicU64,
 }
 
 /// A client that hangs up at random, and comes back with the last position that it has seen.
@@ -268,7 +288,19 @@ struct Follower {
     /// Which of them have come.
     seen: Vec<bool>,
     last: Option<String>,
+    /// `last`, as a number: everything up to here should have come.
+    told: u64,
+    /// Of the last event.
     position: u64,
+    /// Why it does not have everything.
+    given_up: Option<String>,
+}
+
+/// How a connection ended.
+enum Ended {
+    /// By the client, which has had enough.
+    Left,
+    CutOff,
 }
 
 impl Follower {
@@ -277,66 +309,88 @@ impl Follower {
             own.map_or_else(|| "/v1/events?after=0".to_owned(), |own| format!("/v1/events?after=0&session_id={}", session(own)));
         let (first, step) = own.map_or((0, 1), |own| (own, load.clients));
         let seen = vec![false; (first..load.events).step_by(step).count()];
-        Self { entrance, path, heard, dice, first, step, seen, last: None, position: 0 }
+        Self { entrance, path, heard, dice, first, step, seen, last: None, told: 0, position: 0, given_up: None }
     }
 
-    /// Answers with how many events it has missed.
-    async fn run(mut self) -> usize {
+    async fn run(mut self) -> Self {
         let expected = self.seen.len();
-        let mut heard = 0;
-        let mut failures = 0;
-        while heard < expected && failures < MAX_FAILURES {
+        let mut missing = expected;
+        let mut news_at = Instant::now();
+        while missing > 0 {
             let patience = 1 + self.dice.roll(expected / 4 + 1);
-            match timeout(PATIENCE, self.entrance.open(&self.path, self.last.as_deref())).await {
-                Ok(Ok(frames)) => match self.listen(frames, patience.min(expected - heard)).await {
-                    0 => failures += 1,
-                    news => {
-                        heard += news;
-                        failures = 0;
+            let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
+            let opened = match timeout(PATIENCE, self.entrance.open(&self.path, self.last.as_deref())).await {
+                Ok(opened) => opened,
+                Err(_) => Err("a stream was not opened in time".to_owned()),
+            };
+            let failure = match opened {
+                Ok(frames) => {
+                    let (news, ended) = self.listen(frames, patience.min(missing)).await;
+                    if news > 0 {
+                        missing -= news;
+                        news_at = Instant::now();
                     }
-                },
-                // Refused for now, as `Retry-After` says.
-                Ok(Err(_)) | Err(_) => {
-                    failures += 1;
-                    tokio::time::sleep(RETRY).await;
+                    match ended {
+                        Ended::Left => None,
+                        Ended::CutOff => {
+                            count(&self.heard.cut_off);
+                            Some("its streams ended before anything new".to_owned())
+                        }
+                    }
                 }
+                Err(refusal) => {
+                    count(&self.heard.refused);
+                    Some(refusal)
+                }
+            };
+            count(&self.heard.connections);
+            if let Some(failure) = failure {
+                if news_at.elapsed() > LAST_PATIENCE {
+                    self.given_up = Some(failure);
+                    break;
+                }
+                tokio::time::sleep(RETRY).await;
             }
-            self.heard.connections.fetch_add(1, Ordering::Relaxed);
         }
-        expected - heard
+        self
     }
 
     /// Answers with how many new events have come.
-    async fn listen(&mut self, mut frames: Frames, patience: usize) -> usize {
+    async fn listen(&mut self, mut frames: Frames, patience: usize) -> (usize, Ended) {
         let mut news = 0;
         while news < patience {
-            let Ok(Some(frame)) = timeout(PATIENCE, frames.next()).await else { break };
+            let Ok(Some(frame)) = timeout(PATIENCE, frames.next()).await else { return (news, Ended::CutOff) };
             let field = |name: &str| frame.lines().find_map(|line| line.strip_prefix(name));
             if let Some(id) = field("id: ") {
+                self.told = id.parse().unwrap_or_default();
                 self.last = Some(id.to_owned());
             }
             let number =
                 field("data: ").and_then(|data| data.split_once(r#""request_fingerprint":""#)?.1.split_once('"')?.0.parse().ok());
             let Some(number): Option<usize> = number else { continue };
-            let position = field("id: ").and_then(|id| id.parse().ok()).unwrap_or_default();
             let is_new = self.mark(number);
             self.heard.events.fetch_add(1, Ordering::Relaxed);
-            if is_new && position > self.position {
+            if is_new {
                 news += 1;
-            } else {
+            }
+            if !is_new || self.told <= self.position {
                 self.heard.duplicates.fetch_add(1, Ordering::Relaxed);
             }
-            self.position = position;
+            self.position = self.told;
         }
-        news
+        (news, Ended::Left)
     }
-}
 
-impl Follower {
     /// Whether an event was expected, and for the first time.
     fn mark(&mut self, number: usize) -> bool {
         let Some(behind) = number.checked_sub(self.first).filter(|behind| behind % self.step == 0) else { return false };
         self.seen.get_mut(behind / self.step).is_some_and(|seen| !std::mem::replace(seen, true))
+    }
+
+    /// The numbers of the events that have not come.
+    fn unseen(&self) -> Vec<usize> {
+        let unseen = self.seen.iter().enumerate().filter(|(_, seen)| !**seen);
+        unseen.map(|(behind, _)| self.first + behind * self.step).collect()
     }
 }
 
