@@ -164,9 +164,8 @@ impl Feeds {
         stretch: Stretch,
         limit: usize,
     ) -> Result<(Vec<Rendered>, bool), Error> {
-        let mut tx = TenantTx::begin(&self.pool, tenant).await?;
-        let (mut rows, has_more) = audit::streamed_page(&mut tx, &self.segments, filter, session_id, stretch, limit).await?;
-        tx.end().await?;
+        let place = (&self.pool, tenant);
+        let (mut rows, has_more) = audit::streamed_page(place, &self.segments, filter, session_id, stretch, limit).await?;
         for row in &mut rows {
             open_row(&self.keys, tenant, &mut row.audit).await?;
         }
