@@ -58,9 +58,8 @@ impl AuditExport {
     pub async fn next_lines(&mut self) -> Result<Option<Bytes>, Error> {
         let Some(stretch) = self.left else { return Ok(None) };
         let History { pool, segments, tenant } = &self.history;
-        let mut tx = TenantTx::begin(pool, *tenant).await?;
-        let (rows, has_more) = audit::exported_page(&mut tx, segments, &self.filter, stretch, PAGE).await?;
-        tx.end().await?;
+        let tx = TenantTx::begin(pool, *tenant).await?;
+        let (rows, has_more) = audit::exported_page(tx, segments, &self.filter, stretch, PAGE).await?;
         self.left = rows.last().filter(|_| has_more).map(|last| Stretch { after: last.position, ..stretch });
         let lines: String = rows.into_iter().map(|row| row.line).collect();
         Ok(Some(lines.into()))

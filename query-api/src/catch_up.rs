@@ -103,6 +103,13 @@ impl Reading {
     }
 }
 
+/// For whoever ends the look by itself.
+impl From<Reading> for TenantTx {
+    fn from(reading: Reading) -> Self {
+        reading.tx
+    }
+}
+
 impl Deref for Reading {
     type Target = TenantTx;
 

@@ -25,6 +25,12 @@ pub enum Error {
     /// 400: what is not there yet has no past.
     #[error("the newest position is {newest}")]
     AsOfBeyond { newest: u64 },
+    /// 400: so much of the past is not added up for one question.
+    #[error("more than {0} events would have to be added up")]
+    AsOfTooMuch(usize),
+    /// 503
+    #[error("the past could not be added up in time")]
+    AsOfTooLong,
     /// 400: too many days, or none.
     #[error("must be a day from `from` to 365 days after it")]
     Days,
@@ -82,12 +88,12 @@ impl From<Error> for Problem {
             Error::Text(parameter) => Self::invalid(*parameter, "the character U+0000 is not allowed"),
             Error::Cursor => Self::invalid("cursor", error.to_string()),
             Error::LastEventId => Self::invalid("Last-Event-ID", error.to_string()),
-            Error::AsOf | Error::AsOfBeyond { .. } => Self::invalid("as_of", error.to_string()),
+            Error::AsOf | Error::AsOfBeyond { .. } | Error::AsOfTooMuch(_) => Self::invalid("as_of", error.to_string()),
             Error::Days => Self::invalid("to", error.to_string()),
             Error::Day(parameter) => Self::invalid(*parameter, error.to_string()),
             Error::Bound(parameter) => Self::invalid(*parameter, error.to_string()),
             Error::Speed => Self::invalid("speed", error.to_string()),
-            Error::PositionNotReached(_) | Error::NotProjected => Self::unavailable(error.to_string()),
+            Error::PositionNotReached(_) | Error::NotProjected | Error::AsOfTooLong => Self::unavailable(error.to_string()),
             Error::Database(cause) if is_outage(cause) => unavailable(&error),
             // Its row goes as soon as the erasure is projected.
             Error::Artifact(ArtifactError::Erased) => Self::not_found(),

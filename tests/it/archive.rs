@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use sqlx::{Executor, PgPool};
 use tokio::process::Command;
 use toolgate_projector::{ArchiveError, Archiver};
-use toolgate_store::{Archive, Clock, SegmentName};
+use toolgate_store::{Archive, Clock, SegmentName, User};
 
-use crate::app::{Client, PARTITIONS, Stack, TableOwner, Tenant, TestApp, task, wait_until};
+use crate::app::{Child, Client, PARTITIONS, Proxy, Role, Stack, TableOwner, Tenant, TestApp, task, wait_until};
 
 const ROWS: usize = 10;
 
@@ -209,6 +209,40 @@ async fn a_damaged_segment_is_named_and_never_shown() {
     assert!(error.to_string().contains("11-20"), "{error}");
     let (done, said) = run(&app, &["--all", "--verify"], "").await;
     assert!(!done && said.contains("11-20"), "{said}");
+}
+
+#[tokio::test]
+async fn an_object_store_that_does_not_answer_holds_no_connection() {
+    let app = TestApp::start().await;
+    let clients = [with_history(&app).await, with_history(&app).await];
+    let archiver = archiver(&app.stack).await;
+    for client in &clients {
+        archiver.archive(client.tenant.id(), now() + TimeDelta::days(1)).await.unwrap();
+    }
+    let bystander = app.admin();
+    assert_eq!(bystander.call_and_wait("k", &task()).await.status, 200);
+    let proxy = Proxy::before(&app.stack.connections.nats_roles[&User::QueryApi]).await;
+    let api = Child::start(&app.stack, Role::QueryApi, &[("NATS_URL_QUERY_API", proxy.url.expose_secret())]).await;
+    let [one, other, bystander] = [&clients[0], &clients[1], &bystander].map(|client| client.at(api.url()));
+    assert_eq!(bystander.get("/v1/audit").await.status, 200);
+    proxy.withhold_answers();
+    // Twice as many as there are connections.
+    let asking: Vec<_> = (0..20)
+        .map(|number| {
+            let client = if number % 2 == 0 { one.clone() } else { other.clone() };
+            let path = if number < 10 { "/v1/audit?after=3&limit=20" } else { "/v1/sessions/a%20session?as_of=17" };
+            tokio::spawn(async move { client.get(path).await })
+        })
+        .collect();
+    for _ in 0..50 {
+        assert_eq!(bystander.get("/v1/audit").await.status, 200, "somebody else's rows wait for the object store");
+    }
+    assert!(asking.iter().all(|asking| !asking.is_finished()), "they need what is withheld");
+    proxy.release_answers();
+    for asked in asking {
+        let answer = asked.await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
 }
 
 #[tokio::test]

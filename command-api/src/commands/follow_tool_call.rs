@@ -1,7 +1,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
-use toolgate_events::{CallId, CallSubject, Envelope, Event, Lane, TenantId};
+use toolgate_events::{CallId, CallSubject, Envelope, Event, Lane, TenantId, ToolCallEvent};
 use toolgate_store::{FollowingEvents, LoadError, Recorded, WaitForReply};
 
 use crate::State;
@@ -114,7 +114,7 @@ impl FollowedCall {
     }
 
     async fn look(&mut self) {
-        let news = match self.state.log.load_after(&self.subject, self.read).await {
+        let (news, read) = match self.state.log.load_after(&self.subject, self.read).await {
             Ok(news) => news,
             Err(error) => {
                 self.could_not_look(&error);
@@ -124,10 +124,9 @@ impl FollowedCall {
         let now = Instant::now();
         self.pause = if news.is_empty() { self.next_pause() } else { FIRST_PAUSE };
         self.looked = now;
+        self.read = read;
         for recorded in news {
-            self.read = recorded.stream_sequence;
-            // What this release cannot understand is shown as it is, and ends nothing.
-            self.is_finished |= matches!(recorded.envelope.event(), Ok(Event::ToolCall(event)) if event.is_outcome());
+            self.is_finished |= is_outcome(&recorded.envelope);
             let until = now + self.patience_with(&recorded.envelope);
             self.unsent.push_back(Unsent { recorded, until });
         }
@@ -150,5 +149,16 @@ impl FollowedCall {
     fn patience_with(&self, envelope: &Envelope) -> Duration {
         let age = (self.state.clock.now() - envelope.occurred_at).to_std().unwrap_or_default();
         POSITION_PATIENCE.saturating_sub(age)
+    }
+}
+
+/// Whether nothing follows. What this release cannot understand, or nobody can open, is shown as it is, and its type says what it is.
+fn is_outcome(envelope: &Envelope) -> bool {
+    match envelope.event() {
+        Ok(Event::ToolCall(event)) => event.is_outcome(),
+        Ok(_) => false,
+        Err(_) => {
+            [ToolCallEvent::SUCCEEDED, ToolCallEvent::FAILED, ToolCallEvent::CANCELLED].contains(&envelope.event_type.as_str())
+        }
     }
 }

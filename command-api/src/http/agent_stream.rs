@@ -34,6 +34,7 @@ use crate::commands::{
     request_body = BodySchema,
     params(
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters, bare or quoted; scope: tenant, principal and tool"),
+        ("Data-Subject" = Option<String>, Header, description = "Whom the content is about: 1 to 128 printable ASCII characters. It is sealed under a key of theirs, which can be destroyed; the id itself is not kept"),
     ),
     responses(
         (
@@ -51,6 +52,7 @@ use crate::commands::{
         (status = 403, description = "The token does not allow this tool", body = ProblemDocument<'_>, content_type = "application/problem+json"),
         (status = 404, description = "No such tool", body = ProblemDocument<'_>, content_type = "application/problem+json"),
         (status = 406, description = "Accept excludes text/event-stream", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        (status = 409, description = "What it is about was erased", body = ProblemDocument<'_>, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = ProblemDocument<'_>, content_type = "application/problem+json"),
         (status = 415, description = "The body is not application/json", body = ProblemDocument<'_>, content_type = "application/problem+json"),
         (status = 422, description = "The key was used for another request", body = ProblemDocument<'_>, content_type = "application/problem+json"),

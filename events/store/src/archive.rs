@@ -1,13 +1,19 @@
-use std::io::{self, BufRead, BufReader, Write};
+use std::{
+    io::{self, BufRead, BufReader, Write},
+    time::Duration,
+};
 
 use async_nats::jetstream::object_store::{GetErrorKind, ObjectMetadata, ObjectStore, PutErrorKind};
+use aws_lc_rs::digest;
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
-use tokio::io::AsyncReadExt;
-use toolgate_events::{TenantId, audit::AuditRow};
+use tokio::{io::AsyncReadExt, task::spawn_blocking, time::timeout};
+use toolgate_events::{TenantId, audit::AuditRow, canonical};
 
 use crate::{ArtifactError, Log};
 
 pub(crate) const BUCKET: &str = "archive";
+/// How long a segment may take on its way; the object store itself would be waited for without an end.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The segments of audit trails that have left the database, in JetStream's object store. What each must look like is in the
 /// database.
@@ -20,6 +26,15 @@ pub struct SegmentName {
     pub tenant: TenantId,
     pub first_position: u64,
     pub last_position: u64,
+}
+
+/// Why a segment's rows cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SegmentError {
+    #[error(transparent)]
+    Store(#[from] ArtifactError),
+    #[error("{0}")]
+    Damaged(String),
 }
 
 impl Archive {
@@ -44,11 +59,35 @@ impl Archive {
         }
     }
 
+    /// A segment's rows. They are believed when the bytes are the `size` ones with this digest (SHA-256, lower-case hex), which were
+    /// archived. Bytes are unpacked where that keeps nobody waiting.
+    ///
+    /// # Errors
+    /// [`SegmentError`]
+    pub async fn open_segment(&self, segment: SegmentName, size: u64, sha256: &str) -> Result<Vec<AuditRow>, SegmentError> {
+        // One more shows that there are more.
+        let bytes = self.get(segment, size + 1).await?;
+        let sha256 = sha256.to_owned();
+        let unpacking = spawn_blocking(move || {
+            if canonical::hex(digest::digest(&digest::SHA256, &bytes).as_ref()) != sha256 {
+                return Err(SegmentError::Damaged("its bytes are not those that were archived".to_owned()));
+            }
+            let expected = segment.last_position - segment.first_position + 1;
+            unpack(&bytes, expected).map_err(|error| SegmentError::Damaged(error.to_string()))
+        });
+        unpacking.await.map_err(|error| ArtifactError::Unavailable(error.to_string()))?
+    }
+
     /// A segment's bytes, `size` of them at the most.
     ///
     /// # Errors
-    /// [`ArtifactError`]
+    /// [`ArtifactError`]; it is unavailable after 15 seconds.
     pub async fn get(&self, segment: SegmentName, size: u64) -> Result<Vec<u8>, ArtifactError> {
+        let got = timeout(PATIENCE, self.get_whole(segment, size)).await;
+        got.unwrap_or_else(|_| Err(ArtifactError::Unavailable(format!("it did not hand over {segment} in time"))))
+    }
+
+    async fn get_whole(&self, segment: SegmentName, size: u64) -> Result<Vec<u8>, ArtifactError> {
         let object = self.0.get(segment.to_string()).await.map_err(|error| match error.kind() {
             GetErrorKind::NotFound => ArtifactError::NotFound,
             _ => ArtifactError::Unavailable(error.to_string()),

@@ -32,7 +32,7 @@ mod streaming;
 pub use access::{Grant, MAX_PARTITIONS, Permissions, User};
 pub use announce::{AnnouncedOutcome, Projected, Replies, ReplyTo, WaitForReply};
 pub use append::{AppendError, Expect};
-pub use archive::{Archive, SegmentName};
+pub use archive::{Archive, SegmentError, SegmentName};
 pub use artifacts::{ArtifactError, Artifacts};
 pub use checkpoints::CheckpointBucket;
 pub use clock::Clock;

@@ -33,30 +33,52 @@ impl Log {
     /// # Errors
     /// [`LoadError`]
     pub async fn load(&self, subject: &CallSubject) -> Result<Vec<Recorded>, LoadError> {
-        self.load_after(subject, 0).await
-    }
-
-    /// [`Self::load`] of what is behind one place of the partition.
-    ///
-    /// # Errors
-    /// [`LoadError`]
-    pub async fn load_after(&self, subject: &CallSubject, stream_sequence: u64) -> Result<Vec<Recorded>, LoadError> {
-        let mut recorded = self.recorded_after(subject, stream_sequence).await?;
+        let mut recorded = self.load_as_recorded(subject).await?;
         for event in &mut recorded {
             event.envelope = self.keys().open(event.envelope.clone()).await?;
         }
         Ok(recorded)
     }
 
-    /// The same as [`Self::load`] without a look at the content.
-    pub(crate) async fn load_as_recorded(&self, subject: &CallSubject) -> Result<Vec<Recorded>, LoadError> {
-        self.recorded_after(subject, 0).await
+    /// The events of one call behind one place of the partition, for whoever shows them, and the last place that was read. One event
+    /// that was damaged must not hide the others: what cannot be opened stays as it is recorded, and what is no event is left out.
+    ///
+    /// # Errors
+    /// [`LoadError::Unavailable`], and [`LoadError::Keys`] where a key is missing, which may pass.
+    pub async fn load_after(&self, subject: &CallSubject, stream_sequence: u64) -> Result<(Vec<Recorded>, u64), LoadError> {
+        let name = subject.to_string();
+        let (mut shown, mut read) = (Vec::new(), stream_sequence);
+        while let Some(message) = self.next_message(subject.partition, &name, read + 1).await? {
+            read = message.sequence;
+            let envelope = match Envelope::decode(&message.payload) {
+                Ok(envelope) => envelope,
+                Err(error) => {
+                    tracing::error!(error = %error, subject = name, stream_sequence = read, "an event cannot be read, and is not shown");
+                    continue;
+                }
+            };
+            let envelope = match self.keys().open(envelope.clone()).await {
+                Err(KeyError::Broken(reason)) => {
+                    tracing::error!(
+                        reason,
+                        subject = name,
+                        stream_sequence = read,
+                        "an event is shown as it is recorded, because it cannot be opened"
+                    );
+                    envelope
+                }
+                opened => opened?,
+            };
+            shown.push(Recorded { stream_sequence: read, envelope, payload: message.payload });
+        }
+        Ok((shown, read))
     }
 
-    async fn recorded_after(&self, subject: &CallSubject, stream_sequence: u64) -> Result<Vec<Recorded>, LoadError> {
+    /// The same as [`Self::load`] without a look at the content.
+    pub(crate) async fn load_as_recorded(&self, subject: &CallSubject) -> Result<Vec<Recorded>, LoadError> {
         let name = subject.to_string();
         let mut recorded = Vec::new();
-        let mut from = stream_sequence + 1;
+        let mut from = 1;
         while let Some(message) = self.next_message(subject.partition, &name, from).await? {
             from = message.sequence + 1;
             let envelope = Envelope::decode(&message.payload)?;

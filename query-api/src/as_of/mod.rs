@@ -5,8 +5,12 @@ mod call;
 mod session;
 mod usage;
 
+use std::time::Duration;
+
 use chrono::{DateTime, Datelike, SubsecRound, TimeDelta, Utc};
-use toolgate_events::{Event, audit::AuditRow, canonical, sealing, upcast};
+use tokio::time::timeout;
+use toolgate_events::{Event, TenantId, audit::AuditRow, canonical, sealing, upcast};
+use toolgate_security::TenantTx;
 use toolgate_store::KeyError;
 
 pub(crate) use self::{call::call, session::session, usage::usage};
@@ -14,7 +18,7 @@ use crate::{
     Error, State,
     catch_up::Reading,
     queries::{
-        audit::{self, AuditFilter, Stretch},
+        audit::{self, AuditFilter, FirstSince, Stretch},
         parked,
     },
 };
@@ -59,19 +63,29 @@ impl State {
     ///
     /// # Errors
     /// [`Error::AsOfBeyond`] for a position that there is not yet.
-    pub(crate) async fn go_back(&self, reading: &mut Reading, as_of: AsOf) -> Result<(), Error> {
+    pub(crate) async fn go_back(&self, mut reading: Reading, as_of: AsOf) -> Result<Reading, Error> {
         let newest = reading.position;
         reading.position = match as_of {
             AsOf::Position(position) if position > newest => return Err(Error::AsOfBeyond { newest }),
             AsOf::Position(position) => position,
             AsOf::Time(time) => {
                 // Of all that occurred later, the first; what comes before it is a beginning of the history, whatever clocks say.
-                let later = AuditFilter { from: Some(time + MOMENT), ..AuditFilter::default() };
-                let (rows, _) = audit::page(reading, &self.segments, &later, Stretch { after: 0, up_to: newest }, 1).await?;
-                rows.first().map_or(newest, |first| first.position - 1)
+                let later = time + MOMENT;
+                match audit::first_since(&mut reading, later).await? {
+                    FirstSince::Position(first) => first.map_or(newest, |first| first - 1),
+                    FirstSince::Archived(segment) => {
+                        let tenant = reading.tenant;
+                        reading.end(()).await?;
+                        let filter = AuditFilter { from: Some(later), ..AuditFilter::default() };
+                        let first = audit::archived_rows(&self.segments, &segment, &filter, Stretch::after(0), 1).await?;
+                        // What is read from now on may be of a later moment: of the past it says the same.
+                        reading = self.read(tenant, None).await?;
+                        first.first().map_or(newest, |first| first.position - 1)
+                    }
+                }
             }
         };
-        Ok(())
+        Ok(reading)
     }
 }
 
@@ -79,8 +93,10 @@ impl State {
 /// does not understand.
 ///
 /// The one place where a question about the past turns rows into events, and opens their content. The rows stay as they were recorded.
-async fn events_of(state: &State, reading: &mut Reading, rows: Vec<AuditRow>) -> Result<Vec<Past>, Error> {
-    let (tenant, aside) = (reading.tenant, parked::aside(reading, &rows).await?);
+async fn events_of(state: &State, tenant: TenantId, rows: Vec<AuditRow>) -> Result<Vec<Past>, Error> {
+    let mut tx = TenantTx::begin(&state.pool, tenant).await?;
+    let aside = parked::aside(&mut tx, &rows).await?;
+    tx.end().await?;
     let mut past = Vec::with_capacity(rows.len());
     for row in rows.into_iter().filter(|row| !aside.contains(&row.stream_sequence)) {
         let event = if sealing::members(&row.event_type, row.event_version).is_empty() {
@@ -105,40 +121,56 @@ fn event_of(opened: &AuditRow) -> Option<Event> {
 
 /// Rows of the trail read at once.
 const PAGE: usize = 500;
+/// Events that are added up for one question about a session or about usage.
+pub(crate) const MAX_EVENTS: usize = 50_000;
+/// How long that may take.
+const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Which events of the past.
-#[derive(Debug)]
-struct Selection<'a> {
-    filter: AuditFilter,
-    session_id: Option<&'a str>,
-    stretch: Stretch,
-}
-
-/// Hands every selected event on, in order, with one page in memory.
+/// Hands every event of a stretch on that a filter lets through, in order, with one page or one segment in memory. No transaction
+/// lasts from one page to the next, or while content is opened: rows of the trail never change.
+///
+/// # Errors
+/// [`Error::AsOfTooMuch`], [`Error::AsOfTooLong`]; some were handed on by then.
 async fn each_event(
     state: &State,
-    reading: &mut Reading,
-    selection: Selection<'_>,
+    tenant: TenantId,
+    filter: &AuditFilter,
+    stretch: Stretch,
+    take: impl FnMut(Past),
+) -> Result<(), Error> {
+    let all = each_of_all(state, tenant, filter, stretch, take);
+    timeout(PATIENCE, all).await.unwrap_or(Err(Error::AsOfTooLong))
+}
+
+async fn each_of_all(
+    state: &State,
+    tenant: TenantId,
+    filter: &AuditFilter,
+    stretch: Stretch,
     mut take: impl FnMut(Past),
 ) -> Result<(), Error> {
-    let Selection { filter, session_id, mut stretch } = selection;
-    loop {
-        let (rows, has_more) = match session_id {
-            None => audit::page(reading, &state.segments, &filter, stretch, PAGE).await?,
-            Some(_) => {
-                let bounds = audit::Bounds { rows: PAGE, data: audit::MAX_STREAMED_DATA };
-                let (rows, has_more) =
-                    audit::streamed_page(reading, &state.segments, &filter, session_id, stretch, bounds).await?;
-                (rows.into_iter().map(|row| row.audit).collect(), has_more)
-            }
-        };
-        let Some(last) = rows.last().map(|row| row.position) else { return Ok(()) };
-        events_of(state, reading, rows).await?.into_iter().for_each(&mut take);
-        if !has_more {
-            return Ok(());
-        }
-        stretch.after = last;
+    let too_much = || Error::AsOfTooMuch(MAX_EVENTS);
+    let tx = TenantTx::begin(&state.pool, tenant).await?;
+    let places = audit::places(tx, filter, stretch, MAX_EVENTS + 1).await?;
+    let mut left = MAX_EVENTS.checked_sub(places.table.len()).ok_or_else(too_much)?;
+    for segment in places.segments() {
+        let rows = audit::archived_rows(&state.segments, segment, filter, stretch, left + 1).await?;
+        left = left.checked_sub(rows.len()).ok_or_else(too_much)?;
+        events_of(state, tenant, rows).await?.into_iter().for_each(&mut take);
     }
+    for positions in places.table.chunks(PAGE) {
+        let (Some(first), Some(last)) = (positions.first(), positions.last()) else { continue };
+        let mut stretch = Stretch { after: first - 1, up_to: *last };
+        let filter = AuditFilter { positions: Some(positions.into()), ..AuditFilter::default() };
+        // Large rows come in smaller pages.
+        while stretch.after < stretch.up_to {
+            let tx = TenantTx::begin(&state.pool, tenant).await?;
+            let (rows, has_more) = audit::page(tx, &state.segments, &filter, stretch, PAGE).await?;
+            stretch.after = rows.last().filter(|_| has_more).map_or(stretch.up_to, |last| last.position);
+            events_of(state, tenant, rows).await?.into_iter().for_each(&mut take);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,4 +1,7 @@
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use toolgate_events::{
     CallId, Event, Session, ToolCallEvent,
@@ -6,25 +9,32 @@ use toolgate_events::{
 };
 use uuid::Uuid;
 
-use super::{Past, Selection, each_event};
+use super::{MAX_EVENTS, Past, each_event};
 use crate::{
     Error, State,
     catch_up::Reading,
     queries::{
         audit::{AuditFilter, Stretch},
         sessions::{self, Failure, LISTED, Made, Told},
+        tool_calls,
     },
 };
 
 /// A session as its events up to the reading's position tell it; `None` before its first.
-pub(crate) async fn session(state: &State, reading: &mut Reading, id: &str) -> Result<Option<Told>, Error> {
+///
+/// # Errors
+/// [`Error::AsOfTooMuch`], [`Error::AsOfTooLong`]
+pub(crate) async fn session(state: &State, mut reading: Reading, id: &str) -> Result<Option<Told>, Error> {
+    let (tenant, up_to) = (reading.tenant, reading.position);
     // Of the session as it stands only its ends are taken: what lies outside of them need not be read.
-    let Some(now) = sessions::find(reading, id).await? else { return Ok(None) };
-    let stretch = Stretch { after: now.first_position - 1, up_to: now.position.min(reading.position) };
-    let selection = Selection { filter: AuditFilter::default(), session_id: Some(id), stretch };
+    let Some(now) = sessions::find(&mut reading, id).await? else { return Ok(None) };
+    let calls = tool_calls::of_session_up_to(&mut reading, id, up_to, MAX_EVENTS + 1).await?;
+    reading.end(()).await?;
+    let stretch = Stretch { after: now.first_position - 1, up_to: now.position.min(up_to) };
+    let filter = AuditFilter { calls: Some(Arc::new(calls)), ..AuditFilter::default() };
     let mut told = Told::default();
     let mut statuses = HashMap::new();
-    each_event(state, reading, selection, |past| {
+    each_event(state, tenant, &filter, stretch, |past| {
         let Event::ToolCall(event) = &past.event else { return };
         let call = past.row.aggregate_id;
         let before = statuses.get(&call).copied();

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use chrono::{Days, NaiveDate, NaiveTime};
 use toolgate_events::Usage;
 
-use super::{Selection, each_event};
+use super::each_event;
 use crate::{
     Error, State,
     catch_up::Reading,
@@ -16,8 +16,12 @@ use crate::{
 /// What had been used up to the reading's position, of rows that say what has been used since.
 ///
 /// A row that nothing was added to since then is what it was; for the others, what was added up to there is added up again.
-pub(crate) async fn usage(state: &State, reading: &mut Reading, rows: Vec<UsageRow>) -> Result<Vec<UsageRow>, Error> {
-    let up_to = reading.position;
+///
+/// # Errors
+/// [`Error::AsOfTooMuch`], [`Error::AsOfTooLong`]
+pub(crate) async fn usage(state: &State, reading: Reading, rows: Vec<UsageRow>) -> Result<Vec<UsageRow>, Error> {
+    let (tenant, up_to) = (reading.tenant, reading.position);
+    reading.end(()).await?;
     let (whole, begun): (Vec<_>, Vec<_>) =
         rows.into_iter().filter(|row| row.first_position <= up_to).partition(|row| row.position <= up_to);
     let (Some(first), Some(from), Some(to)) = (
@@ -33,8 +37,7 @@ pub(crate) async fn usage(state: &State, reading: &mut Reading, rows: Vec<UsageR
         .collect();
     let midnight = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
     let filter = AuditFilter { from: Some(midnight(from)), to: Some(midnight(to)), ..AuditFilter::default() };
-    let selection = Selection { filter, session_id: None, stretch: Stretch { after: first - 1, up_to } };
-    each_event(state, reading, selection, |past| {
+    each_event(state, tenant, &filter, Stretch { after: first - 1, up_to }, |past| {
         let Some((tool, usage)) = Usage::of(&past.row, &past.event) else { return };
         let key = (past.row.occurred_at.date_naive(), tool.unwrap_or_default().to_owned());
         if let Some(row) = sums.get_mut(&key) {

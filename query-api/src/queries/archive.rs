@@ -6,11 +6,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use sha2::{Digest, Sha256};
+use chrono::{DateTime, Utc};
 use sqlx::{FromRow, Row, postgres::PgRow};
+use tokio::{
+    sync::{OnceCell, Semaphore},
+    task::spawn_blocking,
+};
 use toolgate_events::{TenantId, audit::AuditRow, canonical};
 use toolgate_security::TenantTx;
-use toolgate_store::{Archive, SegmentName, archive};
+use toolgate_store::{Archive, ArtifactError, SegmentError, SegmentName};
 use uuid::Uuid;
 
 use super::{
@@ -19,17 +23,31 @@ use super::{
 };
 use crate::Error;
 
-/// Segments that are kept unpacked: who reads a page of one reads the next.
-const KEPT: usize = 4;
-
-/// The newest first.
-type Recent = VecDeque<(SegmentName, Arc<[Archived]>)>;
+/// Bytes of data in the segments that are kept unpacked, because who reads a page of one reads the next. The one that was used last
+/// is kept whatever its size.
+const KEPT_DATA: usize = 32 * 1024 * 1024;
+/// Segments that are fetched and unpacked at once.
+const AT_ONCE: usize = 2;
 
 /// The archived part of the tenants' trails.
 #[derive(Clone)]
 pub(crate) struct Segments {
     archive: Archive,
-    recent: Arc<Mutex<Recent>>,
+    /// The one that was used last is the first.
+    kept: Arc<Mutex<VecDeque<Arc<Slot>>>>,
+    opening: Arc<Semaphore>,
+}
+
+/// One segment, opened once for everybody who wants it.
+struct Slot {
+    listed: Listed,
+    rows: OnceCell<Unpacked>,
+}
+
+#[derive(Clone)]
+struct Unpacked {
+    rows: Arc<[Archived]>,
+    data: usize,
 }
 
 /// A row, and how many bytes its data has.
@@ -40,7 +58,8 @@ struct Archived {
 }
 
 /// What the database says of a segment.
-struct Listed {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
     name: SegmentName,
     size: u64,
     sha256: String,
@@ -63,58 +82,8 @@ pub(crate) async fn archived_to(tx: &mut TenantTx) -> Result<u64, Error> {
     Ok(last.map_or(0, i64::unsigned_abs))
 }
 
-impl Segments {
-    pub(crate) fn new(archive: Archive) -> Self {
-        Self { archive, recent: Arc::default() }
-    }
-
-    /// The archived rows of a stretch that pass the filter, ascending, until `take` refuses one; whether one was refused.
-    pub(super) async fn read(
-        &self,
-        tx: &mut TenantTx,
-        filter: &AuditFilter,
-        stretch: Stretch,
-        mut take: impl FnMut(&AuditRow, usize) -> bool,
-    ) -> Result<bool, Error> {
-        for listed in overlapping(tx, filter, stretch).await? {
-            for Archived { row, data } in self.open(&listed).await?.iter() {
-                let is_asked_for = row.position > stretch.after && row.position <= stretch.up_to && filter.lets_through(row);
-                if is_asked_for && !take(row, *data) {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
-    }
-
-    /// A segment's rows. They are believed when the bytes are those that were archived.
-    async fn open(&self, listed: &Listed) -> Result<Arc<[Archived]>, Error> {
-        if let Some((_, rows)) = self.recent().iter().find(|(name, _)| *name == listed.name) {
-            return Ok(Arc::clone(rows));
-        }
-        let name = listed.name;
-        let bytes = self.archive.get(name, listed.size + 1).await?;
-        if canonical::hex(&Sha256::digest(&bytes)) != listed.sha256 {
-            return Err(Error::Segment { name, reason: "its bytes are not those that were archived".to_owned() });
-        }
-        let rows = archive::unpack(&bytes, name.last_position - name.first_position + 1)
-            .map_err(|error| Error::Segment { name, reason: error.to_string() })?;
-        let measured = |row: AuditRow| Archived { data: canonical::to_string(&row.data).len(), row };
-        let rows: Arc<[Archived]> = rows.into_iter().map(measured).collect();
-        let mut recent = self.recent();
-        recent.push_front((name, Arc::clone(&rows)));
-        recent.truncate(KEPT);
-        Ok(rows)
-    }
-
-    fn recent(&self) -> std::sync::MutexGuard<'_, Recent> {
-        // The list stays consistent whatever panicked while holding it.
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// The segments that may hold rows of a stretch, ascending.
-async fn overlapping(tx: &mut TenantTx, filter: &AuditFilter, stretch: Stretch) -> Result<Vec<Listed>, Error> {
+pub(super) async fn overlapping(tx: &mut TenantTx, filter: &AuditFilter, stretch: Stretch) -> Result<Vec<Listed>, Error> {
     let listed = sqlx::query_as(
         "select tenant_id, first_position, last_position, size, sha256 from audit_segment
          where last_position > $1 and first_position <= $2
@@ -128,6 +97,92 @@ async fn overlapping(tx: &mut TenantTx, filter: &AuditFilter, stretch: Stretch) 
     .fetch_all(&mut **tx)
     .await?;
     Ok(listed)
+}
+
+/// The first segment that holds a row that occurred at a time or later.
+pub(super) async fn first_since(tx: &mut TenantTx, time: DateTime<Utc>) -> Result<Option<Listed>, Error> {
+    let listed = sqlx::query_as(
+        "select tenant_id, first_position, last_position, size, sha256 from audit_segment
+         where last_occurred_at >= $1 order by first_position limit 1",
+    );
+    Ok(listed.bind(time).fetch_optional(&mut **tx).await?)
+}
+
+impl Segments {
+    pub(crate) fn new(archive: Archive) -> Self {
+        Self { archive, kept: Arc::default(), opening: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+
+    /// The rows of a stretch in these segments that pass the filter, ascending, until `take` refuses one; whether one was refused.
+    ///
+    /// It may take as long as the object store takes: nobody holds a connection meanwhile.
+    pub(super) async fn read(
+        &self,
+        listed: &[Listed],
+        filter: &AuditFilter,
+        stretch: Stretch,
+        mut take: impl FnMut(&AuditRow, usize) -> bool,
+    ) -> Result<bool, Error> {
+        for listed in listed {
+            for Archived { row, data } in self.open(listed).await?.iter() {
+                let is_asked_for = row.position > stretch.after && row.position <= stretch.up_to && filter.lets_through(row);
+                if is_asked_for && !take(row, *data) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    async fn open(&self, listed: &Listed) -> Result<Arc<[Archived]>, Error> {
+        let slot = self.slot(listed);
+        let unpacked = slot.rows.get_or_try_init(|| self.unpack(listed)).await?;
+        let rows = Arc::clone(&unpacked.rows);
+        self.forget();
+        Ok(rows)
+    }
+
+    async fn unpack(&self, listed: &Listed) -> Result<Unpacked, Error> {
+        let unavailable = |error: String| Error::from(ArtifactError::Unavailable(error));
+        // Nobody closes it.
+        let _one_of_few = self.opening.acquire().await.map_err(|error| unavailable(error.to_string()))?;
+        let Listed { name, size, sha256 } = listed;
+        let rows = self.archive.open_segment(*name, *size, sha256).await.map_err(|error| match error {
+            SegmentError::Store(error) => error.into(),
+            SegmentError::Damaged(reason) => Error::Segment { name: *name, reason },
+        })?;
+        let measured = |row: AuditRow| Archived { data: canonical::to_string(&row.data).len(), row };
+        let measuring = spawn_blocking(move || {
+            let rows: Arc<[Archived]> = rows.into_iter().map(measured).collect();
+            Unpacked { data: rows.iter().map(|row| row.data).sum(), rows }
+        });
+        measuring.await.map_err(|error| unavailable(error.to_string()))
+    }
+
+    fn slot(&self, listed: &Listed) -> Arc<Slot> {
+        let mut kept = self.kept();
+        let at = kept.iter().position(|slot| slot.listed == *listed);
+        let slot = at.and_then(|at| kept.remove(at));
+        let slot = slot.unwrap_or_else(|| Arc::new(Slot { listed: listed.clone(), rows: OnceCell::new() }));
+        kept.push_front(Arc::clone(&slot));
+        slot
+    }
+
+    /// Lets go of what is too much, and of what nobody got to open.
+    fn forget(&self) {
+        let mut data = 0;
+        let mut is_first = true;
+        self.kept().retain(|slot| {
+            let Some(unpacked) = slot.rows.get() else { return Arc::strong_count(slot) > 1 };
+            data += unpacked.data;
+            std::mem::take(&mut is_first) || data <= KEPT_DATA
+        });
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<Slot>>> {
+        // The list stays consistent whatever panicked while holding it.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl fmt::Debug for Segments {

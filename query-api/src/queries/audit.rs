@@ -1,14 +1,14 @@
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use sqlx::{Postgres, QueryBuilder, Row, postgres::PgRow, types::Json};
-use toolgate_events::{CallId, audit::AuditRow};
-use toolgate_security::TenantTx;
+use toolgate_events::{CallId, TenantId, audit::AuditRow};
+use toolgate_security::{ReadPool, TenantTx};
 use uuid::Uuid;
 
 use super::{
-    archive::{self, Segments},
+    archive::{self, Listed, Segments},
     bigint, tool_calls, unsigned,
 };
 use crate::Error;
@@ -20,6 +20,8 @@ const COLUMNS: &str = "a.position, a.stream_sequence, a.event_id, a.event_type, 
 const MAX_DATA: usize = 8 * 1024 * 1024;
 /// The same for a page of an event stream, of which there are many.
 pub(crate) const MAX_STREAMED_DATA: usize = 1024 * 1024;
+/// How many events that occurred after a time are looked at for the first of them: as many as one look may cost.
+const LOOKED_AT: usize = 100_000;
 
 /// Which rows of the audit trail; the default is all.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +33,9 @@ pub(crate) struct AuditFilter {
     pub from: Option<DateTime<Utc>>,
     /// Exclusive.
     pub to: Option<DateTime<Utc>>,
+    pub calls: Option<Arc<HashSet<Uuid>>>,
+    /// Ascending.
+    pub positions: Option<Arc<[u64]>>,
 }
 
 /// A stretch of positions: after the first, up to and including the second.
@@ -48,6 +53,8 @@ impl AuditFilter {
             && self.event_type.as_ref().is_none_or(|event_type| row.event_type == *event_type)
             && self.from.is_none_or(|from| row.occurred_at >= from)
             && self.to.is_none_or(|to| row.occurred_at < to)
+            && self.calls.as_ref().is_none_or(|calls| calls.contains(&row.aggregate_id))
+            && self.positions.as_ref().is_none_or(|positions| positions.binary_search(&row.position).is_ok())
     }
 }
 
@@ -66,8 +73,10 @@ pub(crate) struct StreamedRow {
 }
 
 /// The first rows of a stretch, ascending, and whether more follow: `limit` rows, or fewer where their data is large.
+///
+/// Here and below the transaction ends before anything is fetched from the archive: a slow object store holds no connection.
 pub(crate) async fn page(
-    tx: &mut TenantTx,
+    mut tx: TenantTx,
     segments: &Segments,
     filter: &AuditFilter,
     stretch: Stretch,
@@ -78,11 +87,11 @@ pub(crate) async fn page(
     // One more, to see whether it exists.
     push_limit(&mut query, limit + 1);
     let bounds = Bounds { rows: limit, data: MAX_DATA };
-    let (rows, has_more) = collect(query, tx, bounds, audit_row).await?;
-    if !may_be_archived(tx, stretch, rows.first().map(|row| row.position)).await? {
-        return Ok((rows, has_more));
-    }
-    let archived = Archived::read(tx, segments, filter, None, stretch, bounds).await?;
+    let (rows, has_more) = collect(query, &mut tx, bounds, audit_row).await?;
+    let listing = listing(&mut tx, filter, stretch, rows.first().map(|row| row.position)).await?;
+    tx.end().await?;
+    let Some(listing) = listing else { return Ok((rows, has_more)) };
+    let archived = Archived::read(segments, &listing, filter, stretch, bounds).await?;
     Ok(archived.joined(rows, has_more, limit, |row| row.position))
 }
 
@@ -94,7 +103,7 @@ pub(crate) struct ExportedRow {
 
 /// [`page`] for an export.
 pub(crate) async fn exported_page(
-    tx: &mut TenantTx,
+    mut tx: TenantTx,
     segments: &Segments,
     filter: &AuditFilter,
     stretch: Stretch,
@@ -109,40 +118,44 @@ pub(crate) async fn exported_page(
         Ok(ExportedRow { position: audit.position, line: audit.line_over(data) })
     };
     let bounds = Bounds { rows: limit, data: MAX_DATA };
-    let (rows, has_more) = collect(query, tx, bounds, exported_row).await?;
-    if !may_be_archived(tx, stretch, rows.first().map(|row| row.position)).await? {
-        return Ok((rows, has_more));
-    }
-    let archived = Archived::read(tx, segments, filter, None, stretch, bounds).await?;
+    let (rows, has_more) = collect(query, &mut tx, bounds, exported_row).await?;
+    let listing = listing(&mut tx, filter, stretch, rows.first().map(|row| row.position)).await?;
+    tx.end().await?;
+    let Some(listing) = listing else { return Ok((rows, has_more)) };
+    let archived = Archived::read(segments, &listing, filter, stretch, bounds).await?;
     let exported = |row: AuditRow| ExportedRow { position: row.position, line: row.to_line() };
     Ok(archived.map(exported).joined(rows, has_more, limit, |row| row.position))
 }
 
 /// Every event of one call, ascending. A refusal is no call.
-pub(crate) async fn of_call(tx: &mut TenantTx, segments: &Segments, call: CallId) -> Result<Vec<AuditRow>, Error> {
+pub(crate) async fn of_call(mut tx: TenantTx, segments: &Segments, call: CallId) -> Result<Vec<AuditRow>, Error> {
     let filter = AuditFilter { call_id: Some(call), ..AuditFilter::default() };
     let mut query = QueryBuilder::new(format!("select {COLUMNS} from audit_event a where"));
     push_filter(&mut query, &filter, Stretch::after(0));
     query.push(" and a.aggregate_type not in ('refusal', 'erasure') order by a.position");
-    let rows = query.build().try_map(|row: PgRow| audit_row(&row)).fetch_all(&mut **tx).await?;
+    let rows = query.build().try_map(|row: PgRow| audit_row(&row)).fetch_all(&mut *tx).await?;
     // Where a call begins and ends is known without looking through the archive.
-    let Some(stretch) = tool_calls::stretch(tx, call).await? else { return Ok(rows) };
-    if !may_be_archived(tx, stretch, rows.first().map(|row| row.position)).await? {
+    let Some(stretch) = tool_calls::stretch(&mut tx, call).await? else {
+        tx.end().await?;
         return Ok(rows);
-    }
-    let archived = Archived::read(tx, segments, &filter, None, stretch, Bounds::NONE).await?;
+    };
+    let listing = listing(&mut tx, &filter, stretch, rows.first().map(|row| row.position)).await?;
+    tx.end().await?;
+    let Some(listing) = listing else { return Ok(rows) };
+    let archived = Archived::read(segments, &listing, &filter, stretch, Bounds::NONE).await?;
     Ok(archived.joined(rows, false, usize::MAX, |row| row.position).0)
 }
 
 /// [`page`] for the event stream.
 pub(crate) async fn streamed_page(
-    tx: &mut TenantTx,
+    (pool, tenant): (&ReadPool, TenantId),
     segments: &Segments,
     filter: &AuditFilter,
     session_id: Option<&str>,
     stretch: Stretch,
     bounds: Bounds,
 ) -> Result<(Vec<StreamedRow>, bool), Error> {
+    let mut tx = TenantTx::begin(pool, tenant).await?;
     // Only the first event of a call says its session; the call's own row says it for all of them. Neither is asked for by a join:
     // the plan of a prepared statement is made when the tables may still be small or unknown, and a join that was good then reads
     // all of a tenant's calls for every event later.
@@ -162,18 +175,24 @@ pub(crate) async fn streamed_page(
         let (session_id, traceparent) = (row.try_get("session_id")?, row.try_get("traceparent")?);
         Ok(StreamedRow { audit: audit_row(row)?, session_id, traceparent })
     };
-    let (rows, has_more) = collect(query, tx, bounds, streamed_row).await?;
+    let (rows, has_more) = collect(query, &mut tx, bounds, streamed_row).await?;
     let first = rows.first().map(|row| row.audit.position);
-    if !may_be_archived(tx, stretch, first).await? {
+    let Some(listing) = listing(&mut tx, filter, stretch, first).await? else {
+        tx.end().await?;
         return Ok((rows, has_more));
-    }
+    };
     // An archived row does not say its session.
     let calls = match session_id {
-        Some(session_id) => Some(tool_calls::of_session(tx, session_id).await?),
-        None => None,
+        Some(session_id) => Some(Arc::new(tool_calls::of_session(&mut tx, session_id).await?)),
+        None => filter.calls.clone(),
     };
-    let archived = Archived::read(tx, segments, filter, calls.as_ref(), stretch, bounds).await?;
-    let sessions = tool_calls::sessions(tx, archived.rows.iter().map(|row| row.aggregate_id).collect()).await?;
+    tx.end().await?;
+    let filter = AuditFilter { calls, ..filter.clone() };
+    let archived = Archived::read(segments, &listing, &filter, stretch, bounds).await?;
+    // A call's session never changes, so another moment says the same of it.
+    let mut tx = TenantTx::begin(pool, tenant).await?;
+    let sessions = tool_calls::sessions(&mut tx, archived.rows.iter().map(|row| row.aggregate_id).collect()).await?;
+    tx.end().await?;
     let streamed = |audit: AuditRow| {
         let session_id = sessions.get(&audit.aggregate_id).cloned();
         StreamedRow { audit, session_id, traceparent: None }
@@ -181,13 +200,107 @@ pub(crate) async fn streamed_page(
     Ok(archived.map(streamed).joined(rows, has_more, bounds.rows, |row| row.audit.position))
 }
 
-/// Whether rows of a stretch have left the table. It is asked after the table, of which `first` is the first position found: the archive
-/// only grows, so a row that has left meanwhile is found there, and what begins where it should has lost nothing.
-async fn may_be_archived(tx: &mut TenantTx, stretch: Stretch, first: Option<u64>) -> Result<bool, Error> {
-    if first.is_some_and(|first| first - 1 == stretch.after) {
-        return Ok(false);
+/// Where the events of a stretch are that a filter lets through.
+#[derive(Debug)]
+pub(crate) struct Places {
+    /// The positions of those that are only in the table, ascending.
+    pub table: Vec<u64>,
+    listing: Option<Listing>,
+}
+
+/// The places of the first `limit` events in the table, and of all in the archive.
+pub(crate) async fn places(mut tx: TenantTx, filter: &AuditFilter, stretch: Stretch, limit: usize) -> Result<Places, Error> {
+    let mut query = QueryBuilder::new("select a.position from audit_event a where");
+    push_filter(&mut query, filter, stretch);
+    push_limit(&mut query, limit);
+    let mut table: Vec<u64> = query.build().try_map(|row: PgRow| unsigned(&row, "position")).fetch_all(&mut *tx).await?;
+    let listing = listing(&mut tx, filter, stretch, table.first().copied()).await?;
+    tx.end().await?;
+    if let Some(listing) = &listing {
+        table.retain(|position| *position > listing.up_to);
     }
-    Ok(archive::archived_to(tx).await? > stretch.after)
+    Ok(Places { table, listing })
+}
+
+impl Places {
+    /// The segments that may hold some of the events, ascending.
+    pub(crate) fn segments(&self) -> &[Listed] {
+        self.listing.as_ref().map_or(&[], |listing| &listing.segments)
+    }
+}
+
+/// The archived rows of a stretch in one segment that a filter lets through, `limit` of them at the most.
+pub(crate) async fn archived_rows(
+    segments: &Segments,
+    listed: &Listed,
+    filter: &AuditFilter,
+    stretch: Stretch,
+    limit: usize,
+) -> Result<Vec<AuditRow>, Error> {
+    let mut rows = Vec::new();
+    let take = |row: &AuditRow, _| {
+        let fits = rows.len() < limit;
+        if fits {
+            rows.push(row.clone());
+        }
+        fits
+    };
+    segments.read(std::slice::from_ref(listed), filter, stretch, take).await?;
+    Ok(rows)
+}
+
+/// The first position of what occurred at a time or later.
+#[derive(Debug)]
+pub(crate) enum FirstSince {
+    /// It is in the table; none when nothing occurred since.
+    Position(Option<u64>),
+    /// It is in this segment.
+    Archived(Listed),
+}
+
+/// Where the first event is that occurred at a time or later, by position. Of what is in the table the next [`LOOKED_AT`] by time are
+/// looked at: the first by position is among them, unless a clock was ahead of that many events.
+pub(crate) async fn first_since(tx: &mut TenantTx, time: DateTime<Utc>) -> Result<FirstSince, Error> {
+    // Whatever is archived comes before whatever is not.
+    if let Some(listed) = archive::first_since(tx, time).await? {
+        return Ok(FirstSince::Archived(listed));
+    }
+    // By the order of time, from the index alone. Asked for the least position, the database would read the trail from its beginning.
+    let query = format!(
+        "select min(position) from (
+             select position from audit_event where occurred_at >= $1 order by occurred_at, position limit {LOOKED_AT}
+         ) later"
+    );
+    let first: Option<i64> = sqlx::query_scalar(&query).bind(time).fetch_one(&mut **tx).await?;
+    Ok(FirstSince::Position(first.map(i64::unsigned_abs)))
+}
+
+/// What the archive may have of a stretch, as the database lists it.
+#[derive(Debug)]
+struct Listing {
+    segments: Vec<Listed>,
+    /// Where the archive ends.
+    up_to: u64,
+}
+
+/// Which rows of a stretch have left the table; nothing when none has. It is asked after the table, of which `first` is the first
+/// position found: the archive only grows, so a row that has left meanwhile is found there, and what begins where it should has lost
+/// nothing.
+async fn listing(
+    tx: &mut TenantTx,
+    filter: &AuditFilter,
+    stretch: Stretch,
+    first: Option<u64>,
+) -> Result<Option<Listing>, Error> {
+    if first.is_some_and(|first| first - 1 == stretch.after) {
+        return Ok(None);
+    }
+    let up_to = archive::archived_to(tx).await?;
+    if up_to <= stretch.after {
+        return Ok(None);
+    }
+    let segments = archive::overlapping(tx, filter, Stretch { up_to: stretch.up_to.min(up_to), ..stretch }).await?;
+    Ok(Some(Listing { segments, up_to }))
 }
 
 /// What the archive has of a stretch.
@@ -201,20 +314,14 @@ struct Archived<T> {
 
 impl Archived<AuditRow> {
     async fn read(
-        tx: &mut TenantTx,
         segments: &Segments,
+        listing: &Listing,
         filter: &AuditFilter,
-        calls: Option<&HashSet<Uuid>>,
         stretch: Stretch,
         bounds: Bounds,
     ) -> Result<Self, Error> {
-        let up_to = archive::archived_to(tx).await?;
-        let stretch = Stretch { up_to: stretch.up_to.min(up_to), ..stretch };
         let (mut rows, mut bytes) = (Vec::new(), 0);
         let take = |row: &AuditRow, data: usize| {
-            if calls.is_some_and(|calls| !calls.contains(&row.aggregate_id)) {
-                return true;
-            }
             bytes += data;
             let fits = !bounds.are_reached(rows.len(), bytes);
             if fits {
@@ -222,8 +329,8 @@ impl Archived<AuditRow> {
             }
             fits
         };
-        let has_more = segments.read(tx, filter, stretch, take).await?;
-        Ok(Self { rows, has_more, up_to })
+        let has_more = segments.read(&listing.segments, filter, stretch, take).await?;
+        Ok(Self { rows, has_more, up_to: listing.up_to })
     }
 }
 
@@ -298,6 +405,12 @@ fn push_filter(query: &mut QueryBuilder<'_, Postgres>, filter: &AuditFilter, str
     }
     if let Some(to) = filter.to {
         query.push(" and a.occurred_at < ").push_bind(to);
+    }
+    if let Some(calls) = &filter.calls {
+        query.push(" and a.aggregate_id = any(").push_bind(calls.iter().copied().collect::<Vec<_>>()).push(")");
+    }
+    if let Some(positions) = &filter.positions {
+        query.push(" and a.position = any(").push_bind(positions.iter().copied().map(bigint).collect::<Vec<_>>()).push(")");
     }
 }
 

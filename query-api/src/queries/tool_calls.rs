@@ -84,6 +84,22 @@ pub(crate) async fn of_session(tx: &mut TenantTx, session_id: &str) -> Result<Ha
     Ok(calls.fetch_all(&mut **tx).await?.into_iter().collect())
 }
 
+/// The first calls of a session that were requested up to a position, `limit` of them at the most.
+pub(crate) async fn of_session_up_to(
+    tx: &mut TenantTx,
+    session_id: &str,
+    up_to: u64,
+    limit: usize,
+) -> Result<HashSet<Uuid>, Error> {
+    let calls = sqlx::query_scalar(
+        "select call_id from tool_call where session_id = $1 and requested_position <= $2 order by requested_position limit $3",
+    )
+    .bind(session_id)
+    .bind(bigint(up_to))
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    Ok(calls.fetch_all(&mut **tx).await?.into_iter().collect())
+}
+
 /// The sessions of those calls that have one.
 pub(crate) async fn sessions(tx: &mut TenantTx, calls: Vec<Uuid>) -> Result<HashMap<Uuid, String>, Error> {
     let sessions: Vec<(Uuid, String)> =

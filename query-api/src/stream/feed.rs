@@ -194,9 +194,8 @@ impl Feeds {
         stretch: Stretch,
         bounds: Bounds,
     ) -> Result<(Vec<Arc<Rendered>>, bool), Error> {
-        let mut tx = TenantTx::begin(&self.pool, tenant).await?;
-        let (mut rows, has_more) = audit::streamed_page(&mut tx, &self.segments, filter, session_id, stretch, bounds).await?;
-        tx.end().await?;
+        let place = (&self.pool, tenant);
+        let (mut rows, has_more) = audit::streamed_page(place, &self.segments, filter, session_id, stretch, bounds).await?;
         for row in &mut rows {
             open_row(&self.keys, tenant, &mut row.audit).await?;
         }

@@ -1,6 +1,7 @@
 //! The past, asked at every position of histories that nobody thought of: the answer is the fold of the events up to there.
 
 mod history;
+mod limits;
 mod model;
 mod parked;
 

@@ -74,6 +74,7 @@ pub(crate) async fn export_audit(
         event_type: parameters.r#type,
         from: parameters.from,
         to: parameters.to,
+        ..AuditFilter::default()
     };
     let place = state.streams.place_for(principal.tenant_id)?;
     let reading = state.read(principal.tenant_id, parameters.min_position).await?;

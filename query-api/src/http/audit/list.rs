@@ -80,11 +80,12 @@ pub(crate) async fn list_audit(
         event_type: parameters.r#type,
         from: parameters.from,
         to: parameters.to,
+        ..AuditFilter::default()
     };
 
-    let mut reading = state.read(principal.tenant_id, parameters.min_position).await?;
-    let (items, has_more) = audit::page(&mut reading, &state.segments, &filter, stretch, limit).await?;
-    let Positioned { answer: mut items, position } = reading.end(items).await?;
+    let reading = state.read(principal.tenant_id, parameters.min_position).await?;
+    let position = reading.position;
+    let (mut items, has_more) = audit::page(reading.into(), &state.segments, &filter, stretch, limit).await?;
     if parameters.content == Some(Content::Open) {
         open_rows(state.log.keys(), principal.tenant_id, &mut items).await?;
     }

@@ -83,11 +83,12 @@ pub(crate) async fn replay_audit(
             event_type: parameters.r#type,
             from: from.and_then(Bound::time),
             to: to.and_then(Bound::time),
+            ..AuditFilter::default()
         },
         session_id: parameters.session_id,
         stretch: stretch(from, to, resumed, newest),
     };
-    let reset = resumed.filter(|resumed| *resumed > newest).map(|_| newest);
+    let reset = reset(part.stretch, resumed, newest);
     let replay = Replay::new(state.feeds.clone(), tenant, part, speed, reset);
     let standing = Standing::new(&state.guard, principal, "audit:replay", TimeDelta::zero());
     Ok(state.streams.open(place, standing, replay))
@@ -128,6 +129,11 @@ fn stretch(from: Option<Bound>, to: Option<Bound>, resumed: Option<u64>, newest:
     let begin = from.and_then(Bound::position).map_or(0, |from| from.saturating_sub(1));
     let up_to = to.and_then(Bound::position).map_or(newest, |to| to.min(newest));
     Stretch { after: begin.max(resumed.unwrap_or(0)).min(up_to), up_to }
+}
+
+/// The position that a client is told to go on after: never one behind the end, from which it would be sent back again.
+fn reset(stretch: Stretch, resumed: Option<u64>, newest: u64) -> Option<u64> {
+    resumed.filter(|resumed| *resumed > newest).map(|_| stretch.after)
 }
 
 fn speed(asked: Option<&str>) -> Result<Speed, Error> {
@@ -185,6 +191,24 @@ mod tests {
         ] {
             let Stretch { after: begins, up_to: ends } = stretch(from, to, resumed, 9);
             assert_eq!((begins, ends), (after, up_to), "{from:?} {to:?} {resumed:?}");
+        }
+    }
+
+    #[test]
+    fn a_position_beyond_the_newest_is_reset_to_where_the_replay_ends() {
+        let position = |position| Some(Bound::Position(position));
+        for (to, resumed, expected) in [
+            (None, None, None),
+            (None, Some(8), None),
+            (None, Some(9), None),
+            (None, Some(10), Some(9)),
+            (position(5), Some(9), None),
+            (position(5), Some(10), Some(5)),
+            (position(12), Some(12), Some(9)),
+        ] {
+            let stretch = stretch(position(2), to, resumed, 9);
+            assert_eq!(reset(stretch, resumed, 9), expected, "{to:?} {resumed:?}");
+            assert!(expected.is_none_or(|reset| reset <= stretch.up_to));
         }
     }
 }

@@ -142,7 +142,8 @@ pub(crate) struct Parameters {
 /// A session
 ///
 /// A session exists as soon as a call names it in `session_id`. With `as_of` the answer is what its events up to there come to;
-/// a time stands for everything before the first event of the tenant that occurred later.
+/// a time stands for everything before the first event of the tenant that occurred later. At most 50,000 events of a session are
+/// added up: a place that has more of them before it is 400, and what takes longer than 15 seconds is 503.
 #[utoipa::path(
     get,
     path = "/v1/sessions/{session_id}",
@@ -168,13 +169,17 @@ pub(crate) async fn get_session(
     }
 
     let mut reading = state.read(principal.tenant_id, parameters.min_position).await?;
-    let told = match as_of {
-        None => sessions::tell(&mut reading, &id).await?,
+    let Positioned { answer: told, position } = match as_of {
+        None => {
+            let told = sessions::tell(&mut reading, &id).await?;
+            reading.end(told).await?
+        }
         Some(as_of) => {
-            state.go_back(&mut reading, as_of).await?;
-            as_of::session(&state, &mut reading, &id).await?
+            let reading = state.go_back(reading, as_of).await?;
+            let position = reading.position;
+            Positioned { answer: as_of::session(&state, reading, &id).await?, position }
         }
     };
     let told = told.ok_or(Error::NotFound)?;
-    Ok(reading.end(Json(SessionDetail::of(id, told))).await?)
+    Ok(Positioned { answer: Json(SessionDetail::of(id, told)), position })
 }

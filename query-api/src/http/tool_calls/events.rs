@@ -51,9 +51,9 @@ async fn find(
     call: CallId,
     min_position: Option<u64>,
 ) -> Result<Positioned<Vec<AuditRow>>, Error> {
-    let mut reading = state.read(tenant, min_position).await?;
-    let events = audit::of_call(&mut reading, &state.segments, call).await?;
-    let mut events = reading.end(events).await?;
-    open_rows(state.log.keys(), tenant, &mut events.answer).await?;
-    Ok(events)
+    let reading = state.read(tenant, min_position).await?;
+    let position = reading.position;
+    let mut events = audit::of_call(reading.into(), &state.segments, call).await?;
+    open_rows(state.log.keys(), tenant, &mut events).await?;
+    Ok(Positioned { answer: events, position })
 }

@@ -81,8 +81,9 @@ async fn find_past(
     min_position: Option<u64>,
     as_of: AsOf,
 ) -> Result<Positioned<Json<CallView>>, Error> {
-    let mut reading = state.read(tenant, min_position).await?;
-    state.go_back(&mut reading, as_of).await?;
-    let view = as_of::call(state, &mut reading, call).await?.ok_or(Error::NotFound)?;
-    reading.end(Json(view)).await
+    let reading = state.read(tenant, min_position).await?;
+    let reading = state.go_back(reading, as_of).await?;
+    let position = reading.position;
+    let view = as_of::call(state, reading, call).await?.ok_or(Error::NotFound)?;
+    Ok(Positioned { answer: Json(view), position })
 }

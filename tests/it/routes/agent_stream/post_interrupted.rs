@@ -1,6 +1,10 @@
 //! `POST /v1/agent-stream` while something is missing, or dies.
 
-use serde_json::json;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use toolgate_events::{CallId, Envelope, Form};
+use toolgate_store::{Clock, Expect};
 
 use crate::{
     app::{Child, Client, Frame, Role, Stack, Tenant, Token, send, task, wait_until},
@@ -98,4 +102,47 @@ async fn a_stream_takes_a_place_and_what_finds_none_is_not_accepted() {
     assert_eq!(client.call("m", &task()).await.status, 202, "an ordinary call needs no place");
     drop(held);
     wait_until("the place is free again", async || another().send().await.unwrap().status() == 200).await;
+}
+
+/// Follows a call, and gives it one more event of this type and version as it is to be recorded; what comes after its first event.
+async fn with_event(event_type: &str, version: u32, data: Value) -> Vec<Frame> {
+    let stack = Stack::new().await;
+    let api = Child::start(&stack, Role::CommandApi, &[]).await;
+    let client = admin(&stack, &api);
+    let mut stream = client.follow("k", &task()).await;
+    let requested = stream.event().await.unwrap();
+    assert_eq!(requested.name(), "tool_call_requested");
+    let call = CallId(requested.json()["subject"].as_str().unwrap().parse().unwrap());
+    let log = stack.log().await;
+    let subject = log.locate(client.tenant.id(), call).await.unwrap().unwrap();
+    let recorded = log.load(&subject).await.unwrap();
+    let event = Envelope {
+        event_id: Clock::system().new_id(),
+        event_type: event_type.to_owned(),
+        event_version: version,
+        aggregate_sequence: 2,
+        occurred_at: Clock::system().now(),
+        data,
+        form: Form::Recorded,
+        ..recorded[0].envelope.clone()
+    };
+    let expect = Expect(recorded[0].stream_sequence);
+    log.append(&subject, &event, expect, None, Duration::from_secs(5)).await.unwrap();
+    stream.until_end().await
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_opened_is_shown_as_recorded_and_ends_the_stream_like_any_other() {
+    let damaged = json!({"jwe": "e30..nothing.to.open"});
+    let result =
+        json!({"tool": "task.create", "attempt": 1, "worker": "w", "duration_ms": 1, "cached": false, "result": damaged});
+    let frames = with_event("tool_call_succeeded", 3, result.clone()).await;
+    assert_eq!(names(&frames), ["tool_call_succeeded"]);
+    assert_eq!(frames[0].json()["data"], result);
+}
+
+#[tokio::test]
+async fn an_outcome_of_a_later_release_is_one_all_the_same() {
+    let frames = with_event("tool_call_cancelled", 99, json!({"why": "nobody knows yet"})).await;
+    assert_eq!(names(&frames), ["tool_call_cancelled"]);
 }

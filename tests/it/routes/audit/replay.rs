@@ -106,6 +106,9 @@ async fn a_replay_that_was_cut_off_is_resumed() {
     let beyond = client.stream("/v1/audit/replay?speed=max", Some("451")).await.until_end().await;
     assert_eq!(beyond.iter().map(Frame::name).collect::<Vec<_>>(), ["reset", "end"]);
     assert_eq!(beyond[0].json(), json!({"position": "450"}));
+    // Nobody is sent ahead to be called back by the end.
+    let beyond = client.stream("/v1/audit/replay?speed=max&to=420", Some("451")).await.until_end().await;
+    assert_eq!(beyond.iter().map(|frame| (frame.name(), frame.position())).collect::<Vec<_>>(), [("reset", 420), ("end", 420)]);
 }
 
 #[tokio::test]
