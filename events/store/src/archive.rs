@@ -2,6 +2,7 @@ use std::io::{self, BufRead, BufReader, Write};
 
 use async_nats::jetstream::object_store::{GetErrorKind, ObjectMetadata, ObjectStore, PutErrorKind};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use futures::TryStreamExt;
 use tokio::io::AsyncReadExt;
 use toolgate_events::{TenantId, audit::AuditRow};
 
@@ -57,6 +58,16 @@ impl Archive {
         let read = object.take(size).read_to_end(&mut bytes).await;
         read.map_err(|error| ArtifactError::Unavailable(error.to_string()))?;
         Ok(bytes)
+    }
+
+    /// The names of everything that is kept.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Unavailable`]
+    pub async fn names(&self) -> Result<Vec<String>, ArtifactError> {
+        let objects = self.0.list().await.map_err(|error| ArtifactError::Unavailable(error.to_string()))?;
+        let names = objects.map_ok(|object| object.name).try_collect().await;
+        names.map_err(|error| ArtifactError::Unavailable(error.to_string()))
     }
 }
 
