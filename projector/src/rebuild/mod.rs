@@ -180,6 +180,9 @@ impl Rebuild {
         let mut beside = self.logins.owner.clone().options([("search_path", name)]).connect().await?;
         schema::make(&mut beside, name, migrations).await?;
         indexes::leave_for_later(&mut beside, name).await?;
+        if self.options.purpose == Purpose::Check {
+            schema::make_unlogged(&mut beside, name).await?;
+        }
         beside.close().await?;
         crash::point("rebuild.made");
         Ok(())
