@@ -160,6 +160,7 @@ async fn wherever_archiving_dies_the_trail_is_whole_and_the_next_run_goes_on() {
         // What the runs before have listed leaves the table first.
         ("archive.stored", 30),
         ("archive.listed", 30),
+        ("archive.dropping", 30),
     ] {
         let (done, said) = run(&app, &archive, point).await;
         assert!(!done, "it was to die at {point}: {said}");
@@ -171,7 +172,54 @@ async fn wherever_archiving_dies_the_trail_is_whole_and_the_next_run_goes_on() {
     assert_eq!(rows_in_table(&app.stack, client.tenant).await, 1);
     assert_eq!(everything(&client).await, before);
     let (done, said) = run(&app, &["--all", "--verify"], "").await;
-    assert!(done && said.contains("39 archived rows verified"), "{said}");
+    assert!(done && said.contains("39 archived rows verified") && !said.contains("listed nowhere"), "{said}");
+}
+
+/// A run that stored a segment and died, followed by one that cuts otherwise, leaves an object that nobody lists.
+#[tokio::test]
+async fn what_lies_in_the_bucket_and_is_not_listed_is_named() {
+    let app = TestApp::start().await;
+    let client = with_history(&app).await;
+    let tenant = client.tenant.0.to_string();
+    let (done, said) = run(&app, &["--tenant", &tenant, "--older-than-days", "0"], "archive.stored").await;
+    assert!(!done, "{said}");
+    let archiver = Archiver { segment_rows: 15, ..archiver(&app.stack).await };
+    archiver.archive(client.tenant.id(), now() + TimeDelta::days(1)).await.unwrap();
+    let stranger = format!("{tenant}/1-10.ndjson.gz");
+    for whose in [&["--tenant", &tenant][..], &["--all"]] {
+        let (done, said) = run(&app, &[whose, &["--verify"]].concat(), "").await;
+        assert!(done && said.contains(&format!("{stranger} is listed nowhere")), "{said}");
+    }
+    let other = Tenant::new().0.to_string();
+    let (done, said) = run(&app, &["--tenant", &other, "--verify"], "").await;
+    assert!(done && !said.contains("listed nowhere"), "another tenant's is not its own: {said}");
+}
+
+/// Somebody who reads for long holds up the archiving, and nobody else.
+#[tokio::test]
+async fn nobody_waits_behind_an_archiving_that_has_to_wait() {
+    let app = TestApp::start().await;
+    let client = with_history(&app).await;
+    let mut reading = app.stack.connect(TableOwner::Superuser).await;
+    reading.execute("begin isolation level repeatable read; select count(*) from audit_event").await.unwrap();
+    let archiver = archiver(&app.stack).await;
+    let archiving = archiver.archive(client.tenant.id(), now() + TimeDelta::days(1));
+    let others = async {
+        // Each time whoever reads now would stand behind it.
+        for _ in 0..3 {
+            wait_until("it waits for the table", async || {
+                let waiting = "select count(*) from pg_locks where relation = 'audit_event'::regclass and not granted
+                    and mode in ('AccessExclusiveLock', 'ShareRowExclusiveLock')";
+                app.stack.count(waiting).await > 0
+            })
+            .await;
+            assert_eq!(client.get("/v1/audit?limit=1").await.status, 200);
+        }
+        reading.execute("commit").await.unwrap();
+    };
+    let (archived, ()) = tokio::join!(archiving, others);
+    assert_eq!(archived.unwrap().rows, 39);
+    assert_eq!(rows_in_table(&app.stack, client.tenant).await, 1);
 }
 
 #[tokio::test]

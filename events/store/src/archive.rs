@@ -6,6 +6,7 @@ use std::{
 use async_nats::jetstream::object_store::{GetErrorKind, ObjectMetadata, ObjectStore, PutErrorKind};
 use aws_lc_rs::digest;
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use futures::TryStreamExt;
 use tokio::{io::AsyncReadExt, task::spawn_blocking, time::timeout};
 use toolgate_events::{TenantId, audit::AuditRow, canonical};
 
@@ -96,6 +97,16 @@ impl Archive {
         let read = object.take(size).read_to_end(&mut bytes).await;
         read.map_err(|error| ArtifactError::Unavailable(error.to_string()))?;
         Ok(bytes)
+    }
+
+    /// The names of everything that is kept.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Unavailable`]
+    pub async fn names(&self) -> Result<Vec<String>, ArtifactError> {
+        let objects = self.0.list().await.map_err(|error| ArtifactError::Unavailable(error.to_string()))?;
+        let names = objects.map_ok(|object| object.name).try_collect().await;
+        names.map_err(|error| ArtifactError::Unavailable(error.to_string()))
     }
 }
 

@@ -4,9 +4,13 @@
 //! stops, the trail is whole: readers take from the archive what is listed and from the table what is not, and the next run goes
 //! on from there.
 
+mod segment;
+
+use std::{collections::HashSet, time::Duration};
+
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
-use sqlx::{FromRow, PgPool, Row, postgres::PgRow};
+use sqlx::PgPool;
 use toolgate_events::{
     TenantId,
     audit::{self, AuditRow, ChainError},
@@ -15,15 +19,20 @@ use toolgate_events::{
 use toolgate_store::{Archive, ArtifactError, SegmentName, archive, crash};
 use uuid::Uuid;
 
+pub(crate) use self::segment::Listed;
 use crate::{
-    audit_row::{COLUMNS, TrailRow, unsigned},
+    audit_row::{COLUMNS, TrailRow},
     projections::signed,
+    rebuild::is_not_now,
 };
 
 /// Bytes of data in one segment at the most, before they are compressed.
 const MAX_DATA: usize = 32 * 1024 * 1024;
-/// How long readers and the projector may hold up the moment in which rows leave the table.
-const LOCK_TIMEOUT: &str = "5s";
+/// How long the moment in which rows leave the table is waited for. Whoever reads or writes the table meanwhile waits behind, so it
+/// is short, and tried again.
+const LOCK_TIMEOUT: &str = "500ms";
+const ATTEMPTS: usize = 60;
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Moves rows into the archive.
 #[derive(Clone, Debug)]
@@ -55,17 +64,10 @@ pub enum ArchiveError {
     Pack(#[source] std::io::Error),
     #[error("the segment {name} is damaged: {reason}")]
     Damaged { name: SegmentName, reason: String },
+    #[error("the audit trail is in use by a long transaction; what is archived is still in the table, try again")]
+    Busy,
     #[error("the audit trail of tenant {tenant} does not verify, and is left as it is: {source}")]
     Chain { tenant: TenantId, source: ChainError },
-}
-
-/// A segment as the database lists it.
-struct Listed {
-    name: SegmentName,
-    prev_hash: String,
-    hash: String,
-    size: u64,
-    sha256: String,
 }
 
 impl Archiver {
@@ -96,12 +98,14 @@ impl Archiver {
     /// [`ArchiveError`]; what was archived until then is archived, and nothing is lost.
     pub async fn archive(&self, tenant: TenantId, before: DateTime<Utc>) -> Result<Archived, ArchiveError> {
         let mut archived = Archived::default();
-        let mut last = self.last(tenant).await?;
+        let segments = self.listed(tenant).await?;
         // An earlier run may have ended between the list and the table.
-        if let Some(listed) = &last {
-            self.verify_segment(listed).await?;
+        let first = self.first_in_table(tenant).await?;
+        for listed in segments.iter().filter(|listed| first.is_some_and(|first| first <= listed.name.last_position)) {
+            listed.rows(&self.archive).await?;
             self.drop_rows(tenant, listed.name.last_position).await?;
         }
+        let mut last = segments.into_iter().next_back();
         let genesis = audit::genesis_hash(tenant);
         loop {
             let (position, hash) = last.as_ref().map_or((0, genesis.as_str()), |last| (last.name.last_position, &last.hash));
@@ -130,7 +134,7 @@ impl Archiver {
                 let reason = format!("it does not continue the trail at position {position}");
                 return Err(ArchiveError::Damaged { name, reason });
             }
-            self.verify_segment(&listed).await?;
+            listed.rows(&self.archive).await?;
             (position, hash) = (name.last_position, listed.hash);
         }
         let select = format!("select {COLUMNS} from audit_event where tenant_id = $1 and position = $2");
@@ -140,6 +144,40 @@ impl Archiver {
             audit::verify((position, &hash), &next).map_err(|source| ArchiveError::Chain { tenant, source })?;
         }
         Ok(position)
+    }
+
+    /// What the bucket holds and nobody lists: of a tenant, or of all of them. A run that ends before a segment is listed leaves it behind.
+    ///
+    /// # Errors
+    /// [`ArchiveError`]
+    pub async fn strangers(&self, tenant: Option<TenantId>) -> Result<Vec<String>, ArchiveError> {
+        // First, so that what is listed meanwhile is no stranger.
+        let mut names = self.archive.names().await?;
+        let listed: Vec<(Uuid, i64, i64)> =
+            sqlx::query_as("select tenant_id, first_position, last_position from audit_segment").fetch_all(&self.rows).await?;
+        let listed: HashSet<_> = listed
+            .into_iter()
+            .map(|(tenant, first, last)| {
+                let (first_position, last_position) = (first.unsigned_abs(), last.unsigned_abs());
+                SegmentName { tenant: TenantId(tenant), first_position, last_position }.to_string()
+            })
+            .collect();
+        names.retain(|name| !listed.contains(name) && tenant.is_none_or(|tenant| name.starts_with(&tenant.to_string())));
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    async fn listed(&self, tenant: TenantId) -> Result<Vec<Listed>, ArchiveError> {
+        Ok(Listed::of(tenant, &self.rows).await?)
+    }
+
+    /// The first position whose row is still in the table.
+    async fn first_in_table(&self, tenant: TenantId) -> Result<Option<u64>, ArchiveError> {
+        let first: Option<i64> = sqlx::query_scalar("select min(position) from audit_event where tenant_id = $1")
+            .bind(tenant.0)
+            .fetch_one(&self.rows)
+            .await?;
+        Ok(first.map(i64::unsigned_abs))
     }
 
     /// The rows of the next segment, verified; none where nothing is old enough.
@@ -184,7 +222,7 @@ impl Archiver {
         };
         self.archive.put(listed.name, &bytes).await?;
         crash::point("archive.stored");
-        self.verify_segment(&listed).await?;
+        listed.rows(&self.archive).await?;
         sqlx::query(
             "insert into audit_segment (tenant_id, first_position, last_position, prev_hash, hash, first_occurred_at, last_occurred_at,
                  size, sha256)
@@ -205,27 +243,19 @@ impl Archiver {
         Ok(listed)
     }
 
-    /// Checks what the object store holds: the bytes, the rows, and the chain through them.
-    async fn verify_segment(&self, listed: &Listed) -> Result<(), ArchiveError> {
-        let name = listed.name;
-        let damaged = |reason: String| ArchiveError::Damaged { name, reason };
-        let bytes = self.archive.get(name, listed.size + 1).await?;
-        if canonical::hex(&Sha256::digest(&bytes)) != listed.sha256 {
-            return Err(damaged("its bytes are not those that were archived".to_owned()));
-        }
-        let count = name.last_position - name.first_position + 1;
-        let rows = archive::unpack(&bytes, count).map_err(|error| damaged(error.to_string()))?;
-        let (mut position, mut hash) = (name.first_position - 1, listed.prev_hash.as_str());
-        for row in &rows {
-            audit::verify((position, hash), row).map_err(|error| damaged(error.to_string()))?;
-            (position, hash) = (row.position, &row.hash);
-        }
-        if hash == listed.hash { Ok(()) } else { Err(damaged("it ends with another hash".to_owned())) }
-    }
-
     /// Takes the rows up to a position out of the table. Nobody else can: the owner lifts the protection within one transaction, in
     /// which nobody reads or writes the table.
     async fn drop_rows(&self, tenant: TenantId, up_to: u64) -> Result<(), ArchiveError> {
+        for _ in 0..ATTEMPTS {
+            match self.try_to_drop_rows(tenant, up_to).await {
+                Err(error) if is_not_now(&error) => tokio::time::sleep(PAUSE).await,
+                outcome => return Ok(outcome?),
+            }
+        }
+        Err(ArchiveError::Busy)
+    }
+
+    async fn try_to_drop_rows(&self, tenant: TenantId, up_to: u64) -> Result<(), sqlx::Error> {
         let mut transaction = self.owner.begin().await?;
         sqlx::query("select set_config('lock_timeout', $1, true)").bind(LOCK_TIMEOUT).execute(&mut *transaction).await?;
         sqlx::raw_sql(
@@ -246,38 +276,6 @@ impl Archiver {
         .execute(&mut *transaction)
         .await?;
         crash::point("archive.dropping");
-        Ok(transaction.commit().await?)
-    }
-
-    async fn last(&self, tenant: TenantId) -> Result<Option<Listed>, ArchiveError> {
-        Ok(self.listed(tenant).await?.pop())
-    }
-
-    async fn listed(&self, tenant: TenantId) -> Result<Vec<Listed>, ArchiveError> {
-        let listed = sqlx::query_as(
-            "select tenant_id, first_position, last_position, prev_hash, hash, size, sha256 from audit_segment
-             where tenant_id = $1 order by first_position",
-        )
-        .bind(tenant.0)
-        .fetch_all(&self.rows)
-        .await?;
-        Ok(listed)
-    }
-}
-
-impl FromRow<'_, PgRow> for Listed {
-    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
-        let name = SegmentName {
-            tenant: TenantId(row.try_get("tenant_id")?),
-            first_position: unsigned(row, "first_position")?,
-            last_position: unsigned(row, "last_position")?,
-        };
-        Ok(Self {
-            name,
-            prev_hash: row.try_get("prev_hash")?,
-            hash: row.try_get("hash")?,
-            size: unsigned(row, "size")?,
-            sha256: row.try_get("sha256")?,
-        })
+        transaction.commit().await
     }
 }

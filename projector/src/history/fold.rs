@@ -4,10 +4,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use chrono::{DateTime, Utc};
 use cqrs_es::{EventEnvelope, Query, persist::SerializedEvent};
 use serde::Serialize;
 use serde_json::Value;
-use toolgate_events::{CallId, Status, ToolCall, ToolCallEvent, canonical};
+use toolgate_events::{CallId, Status, ToolCall, ToolCallEvent, canonical, serde_text::timestamp};
 
 /// What a replay gathers.
 #[derive(Debug, Default)]
@@ -21,6 +22,8 @@ struct Inner {
     replayed: Replayed,
     /// Positions in the order they came.
     positions: Vec<u64>,
+    /// What is not after this one has come already.
+    after: u64,
     open: BTreeMap<CallId, ToolCall>,
     /// The error of the event that is being replayed, as it was recorded: its detail may be sealed.
     error: Option<Value>,
@@ -82,6 +85,13 @@ impl Replaying {
         Gather(self)
     }
 
+    /// From here on the table has the events; those of the archive end at a position, and are counted no more.
+    pub fn go_on_after(&self, position: u64) {
+        let mut inner = self.lock();
+        inner.positions.clear();
+        inner.after = position;
+    }
+
     /// How many of the events up to `last` came, and the last of those.
     pub fn counted(&self, last: u64) -> (u64, u64) {
         let inner = self.lock();
@@ -106,7 +116,7 @@ impl Replaying {
         let mut inner = self.lock();
         let position = event.sequence as u64;
         inner.positions.push(position);
-        if self.keeps_events {
+        if self.keeps_events && position > inner.after {
             let metadata = |key: &str| event.metadata.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
             inner.replayed.events.push(ReplayedEvent {
                 position: position.to_string(),
@@ -114,17 +124,20 @@ impl Replaying {
                 event_type: event.event_type.clone(),
                 event_version: event.event_version.clone(),
                 actor: metadata("actor"),
-                occurred_at: metadata("occurred_at"),
+                occurred_at: in_utc(&metadata("occurred_at")),
                 data: None,
                 not_understood: Some(reason),
             });
         }
     }
 
-    fn gather(&self, event: &EventEnvelope<ToolCall>) {
+    pub fn gather(&self, event: &EventEnvelope<ToolCall>) {
         let mut inner = self.lock();
         let position = event.sequence as u64;
         inner.positions.push(position);
+        if position <= inner.after {
+            return;
+        }
         let error = inner.error.take().filter(|_| matches!(event.payload, ToolCallEvent::ToolCallFailed(_)));
         if self.keeps_events {
             let metadata = |key: &str| event.metadata.get(key).cloned().unwrap_or_default();
@@ -138,7 +151,7 @@ impl Replaying {
                 event_type: metadata("event_type"),
                 event_version: metadata("event_version"),
                 actor: metadata("actor"),
-                occurred_at: metadata("occurred_at"),
+                occurred_at: in_utc(&metadata("occurred_at")),
                 data,
                 not_understood: None,
             });
@@ -189,6 +202,12 @@ impl Folded {
             digest,
         })
     }
+}
+
+/// One spelling, whatever time zone the database's session has, and wherever the row was.
+fn in_utc(time: &str) -> String {
+    let time = time.parse::<DateTime<Utc>>();
+    time.map(|time| timestamp::format(&time)).unwrap_or_default()
 }
 
 /// What a call's row and the fold of its events must agree in.

@@ -19,17 +19,20 @@ use toolgate_events::{
     CallId, TenantId, ToolCall,
     sealing::{self, Member},
 };
-use toolgate_store::{KeyError, Keyring};
+use toolgate_store::{Archive, KeyError, Keyring};
 
 use self::{fold::Replaying, upcaster::Upcaster};
 
 pub(crate) use self::fold::digest;
 pub use self::fold::{Folded, Replayed, ReplayedEvent};
+use crate::{ArchiveError, archiver::Listed};
 
 const OF_TENANT: &str = "tenant_event";
 const OF_CALL: &str = "call_event";
 /// The repository asks for the name of a table that it then never reads: a replay knows no snapshots.
 const NO_SNAPSHOTS: &str = "no_snapshot";
+/// Rows may be archived while they are read; not this often.
+const ATTEMPTS: usize = 5;
 
 /// Puts the content in the place of what is sealed, for whoever may read it: the one way from a replay to what somebody said.
 ///
@@ -65,6 +68,8 @@ async fn open_members(keys: &Keyring, tenant: TenantId, call: CallId, members: &
 pub struct History {
     reader: PgConnectOptions,
     tenant: TenantId,
+    /// Where rows are that have left the table.
+    archive: Option<Archive>,
 }
 
 /// Why history could not be replayed.
@@ -74,6 +79,8 @@ pub enum Error {
     Database(#[from] sqlx::Error),
     #[error("content cannot be opened: {0}")]
     Keys(#[from] KeyError),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     #[error("the replay: {0}")]
     Replay(String),
     #[error("only {replayed} of {recorded} events were replayed, up to position {reached} of {last}")]
@@ -81,9 +88,15 @@ pub enum Error {
 }
 
 impl History {
-    /// `reader` is a login of the reader role.
+    /// Of what the table has. `reader` is a login of the reader role.
     pub fn open(reader: PgConnectOptions, tenant: TenantId) -> Self {
-        Self { reader: reader.options([("app.current_tenant", tenant.to_string())]), tenant }
+        Self { reader: reader.options([("app.current_tenant", tenant.to_string())]), tenant, archive: None }
+    }
+
+    /// And of what is archived.
+    #[must_use]
+    pub fn and_archived(self, archive: Archive) -> Self {
+        Self { archive: Some(archive), ..self }
     }
 
     pub fn tenant_id(&self) -> TenantId {
@@ -96,7 +109,7 @@ impl History {
     /// [`Error`]
     pub async fn call(&self, call: CallId) -> Result<Replayed, Error> {
         let pool = self.pool([("app.current_call", call.to_string())]);
-        self.replay(pool, OF_CALL, Some(call), Replaying::everything()).await
+        self.replay(pool, OF_CALL, Some(call), Replaying::everything).await
     }
 
     /// Everything that happened to all of the tenant's calls.
@@ -104,7 +117,7 @@ impl History {
     /// # Errors
     /// [`Error`]
     pub async fn tenant(&self) -> Result<Replayed, Error> {
-        self.replay(self.pool([]), OF_TENANT, None, Replaying::everything()).await
+        self.replay(self.pool([]), OF_TENANT, None, Replaying::everything).await
     }
 
     /// What the tenant's calls amount to, without what happened on the way.
@@ -112,7 +125,7 @@ impl History {
     /// # Errors
     /// [`Error`]
     pub async fn calls(&self) -> Result<BTreeMap<CallId, Folded>, Error> {
-        Ok(self.replay(self.pool([]), OF_TENANT, None, Replaying::calls_alone()).await?.calls)
+        Ok(self.replay(self.pool([]), OF_TENANT, None, Replaying::calls_alone).await?.calls)
     }
 
     /// Of this tenant's reader.
@@ -120,42 +133,70 @@ impl History {
         PgPoolOptions::new().max_connections(2).connect_lazy_with(self.reader.clone().options(settings))
     }
 
-    async fn replay(&self, pool: PgPool, view: &str, call: Option<CallId>, replaying: Replaying) -> Result<Replayed, Error> {
+    async fn replay(
+        &self,
+        pool: PgPool,
+        view: &str,
+        call: Option<CallId>,
+        replaying: impl Fn() -> Replaying,
+    ) -> Result<Replayed, Error> {
+        for _ in 0..ATTEMPTS {
+            let replaying = Arc::new(replaying());
+            let segments = self.segments(&pool).await?;
+            self.replay_archived(&segments, call, &replaying).await?;
+            Self::replay_table(&pool, view, call, &replaying).await?;
+            // What was archived in between was seen in neither place.
+            if self.segments(&pool).await? == segments {
+                pool.close().await;
+                return Ok(replaying.take());
+            }
+        }
+        Err(Error::Replay("the trail is being archived; try again".to_owned()))
+    }
+
+    async fn segments(&self, pool: &PgPool) -> Result<Vec<Listed>, Error> {
+        if self.archive.is_none() {
+            return Ok(Vec::new());
+        }
+        Ok(Listed::of(self.tenant, pool).await?)
+    }
+
+    async fn replay_archived(&self, segments: &[Listed], call: Option<CallId>, replaying: &Arc<Replaying>) -> Result<(), Error> {
+        let Some(archive) = &self.archive else { return Ok(()) };
+        let mut last = 0;
+        for segment in segments {
+            for row in segment.rows(archive).await? {
+                last = row.position;
+                if call.is_none_or(|call| call.0 == row.aggregate_id) {
+                    upcaster::replay(replaying, row);
+                }
+            }
+        }
+        replaying.go_on_after(last);
+        Ok(())
+    }
+
+    async fn replay_table(pool: &PgPool, view: &str, call: Option<CallId>, replaying: &Arc<Replaying>) -> Result<(), Error> {
         // First, so that what comes meanwhile is more, never less.
         let (recorded, last): (i64, i64) = sqlx::query_as(&format!(
             "select count(*), coalesce(max(sequence), 0) from {view} where aggregate_type = 'tool_call'"
         ))
-        .fetch_one(&pool)
+        .fetch_one(pool)
         .await?;
-        let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
-        let (recorded, last) = (unsigned(recorded), unsigned(last));
-        let replaying = Arc::new(replaying);
+        let (recorded, last) = (recorded.unsigned_abs(), last.unsigned_abs());
         let repository = PostgresEventRepository::new(pool.clone()).with_tables(view, NO_SNAPSHOTS);
-        let replay = QueryReplay::<_, _, ToolCall>::new(repository, Arc::clone(&replaying).query())
-            .with_upcasters(vec![Box::new(Upcaster(Arc::clone(&replaying)))]);
+        let replay = QueryReplay::<_, _, ToolCall>::new(repository, Arc::clone(replaying).query())
+            .with_upcasters(vec![Box::new(Upcaster(Arc::clone(replaying)))]);
         let outcome = match call {
             Some(call) => replay.replay(&call.to_string()).await,
             None => replay.replay_all().await,
         };
         outcome.map_err(|error| Error::Replay(error.to_string()))?;
-        drop(replay);
-        pool.close().await;
         // A replay that breaks off says that it went well.
         let (replayed, reached) = replaying.counted(last);
         if (replayed, reached) != (recorded, last) {
             return Err(Error::Incomplete { replayed, recorded, reached, last });
         }
-        Ok(replaying.take())
-    }
-
-    /// The last position that left for the archive, 0 for none: a replay begins after it.
-    ///
-    /// # Errors
-    /// [`Error::Database`]
-    pub async fn archived(&self) -> Result<u64, Error> {
-        let pool = self.pool([]);
-        let last: i64 = sqlx::query_scalar("select coalesce(max(last_position), 0) from audit_segment").fetch_one(&pool).await?;
-        pool.close().await;
-        Ok(u64::try_from(last).unwrap_or_default())
+        Ok(())
     }
 }

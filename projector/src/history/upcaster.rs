@@ -1,8 +1,12 @@
 use std::sync::Arc;
 
-use cqrs_es::persist::{EventUpcaster, SerializedEvent};
+use cqrs_es::{
+    EventEnvelope,
+    persist::{EventUpcaster, SerializedEvent},
+};
 use toolgate_events::{
-    DecodeError, Event, ToolCallEvent,
+    DecodeError, Event, ToolCall, ToolCallEvent,
+    audit::AuditRow,
     sealing::{self, Member},
     upcast,
 };
@@ -25,6 +29,25 @@ impl EventUpcaster for Upcaster {
             Err(reason) => self.0.pass_over(&event, reason.to_string()),
         }
         event
+    }
+}
+
+/// What the framework does with a row of the table, for one that has left it.
+pub fn replay(replaying: &Arc<Replaying>, row: AuditRow) {
+    // The table's views do not show the others to the framework either.
+    if row.aggregate_type != "tool_call" {
+        return;
+    }
+    let metadata = serde_json::json!({
+        "event_id": row.event_id, "occurred_at": row.occurred_at, "actor": row.actor, "event_type": row.event_type,
+        "event_version": row.event_version.to_string(),
+    });
+    let sequence = usize::try_from(row.position).unwrap_or(usize::MAX);
+    let (id, version) = (row.aggregate_id.to_string(), row.event_version.to_string());
+    let event = SerializedEvent::new(id, sequence, row.aggregate_type, row.event_type, version, row.data, metadata);
+    let event = Upcaster(Arc::clone(replaying)).upcast(event);
+    if let Ok(event) = EventEnvelope::<ToolCall>::try_from(event) {
+        replaying.gather(&event);
     }
 }
 

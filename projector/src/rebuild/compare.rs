@@ -20,6 +20,8 @@ pub struct Comparison {
     pub live: Side,
     pub rebuilt: Side,
     pub differences: u64,
+    /// How many of them are rows that the live table lacks.
+    pub only_rebuilt: u64,
     /// The first of them, by key.
     pub first: Vec<Difference>,
 }
@@ -112,7 +114,7 @@ where
     L: Stream<Item = Result<Row, sqlx::Error>> + Unpin,
     R: Stream<Item = Result<Row, sqlx::Error>> + Unpin,
 {
-    let (mut differences, mut first) = (0, Vec::new());
+    let (mut differences, mut only_rebuilt, mut first) = (0, 0, Vec::new());
     let mut differs = |key: &[String], kind: &dyn Fn() -> Kind| {
         differences += 1;
         if first.len() < NAMED {
@@ -132,7 +134,10 @@ where
                 differs(key, &|| Kind::Columns(different_columns(row, other)));
             }
             (Ordering::Less, Some((key, _)), _) => differs(key, &|| Kind::OnlyLive),
-            (Ordering::Greater, _, Some((key, _))) => differs(key, &|| Kind::OnlyRebuilt),
+            (Ordering::Greater, _, Some((key, _))) => {
+                only_rebuilt += 1;
+                differs(key, &|| Kind::OnlyRebuilt);
+            }
             _ => {}
         }
         if order.is_le() {
@@ -142,7 +147,7 @@ where
             right = rebuilt.next().await?;
         }
     }
-    Ok(Comparison { table, live: live.end(), rebuilt: rebuilt.end(), differences, first })
+    Ok(Comparison { table, live: live.end(), rebuilt: rebuilt.end(), differences, only_rebuilt, first })
 }
 
 /// The names alone: values may be a tenant's content.
@@ -211,6 +216,7 @@ mod tests {
         ];
         assert_eq!(named, expected);
         assert_eq!((found.differences, found.live.rows, found.rebuilt.rows, found.is_equal()), (5, 3, 4, false));
+        assert_eq!(found.only_rebuilt, 2);
     }
 
     #[tokio::test]
@@ -227,7 +233,10 @@ mod tests {
         let live: Vec<_> = keys.iter().map(|key| (key.as_str(), "{}")).collect();
         for (count, named) in [(9, 9), (10, 10), (11, 10)] {
             let found = compared(&live[..count], &[]).await;
-            assert_eq!((found.differences, found.first.len()), (count as u64, named));
+            assert_eq!((found.differences, found.first.len(), found.only_rebuilt), (count as u64, named, 0));
+            // One that only the rebuilt have is counted wherever it comes.
+            let more: Vec<_> = [("99", "{}")].into_iter().collect();
+            assert_eq!(compared(&live[..count], &more).await.only_rebuilt, 1);
         }
     }
 }

@@ -1,20 +1,22 @@
-//! From the live audit trail, tenant by tenant. What a row says is put into an envelope again and takes the way of an event from the
+//! From the live audit trail, tenant by tenant, what is archived of it first. What a row says is put into an envelope again and takes the way of an event from the
 //! log, so that numbers and hashes are made anew and not copied.
 
 use std::collections::{BTreeMap, HashMap};
 
-use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::{FromRow, PgConnection};
-use toolgate_events::{CallId, CallSubject, Envelope, Form, Lane, TenantId, TraceContext};
-use toolgate_store::Received;
+use sqlx::{FromRow, PgConnection, Row, postgres::PgRow};
+use toolgate_events::{CallId, CallSubject, Envelope, Form, Lane, TenantId, TraceContext, audit::AuditRow};
+use toolgate_store::{Archive, Received};
 use uuid::Uuid;
 
 use super::{Error, Progress, commit::commit, schema::LIVE, snapshot::Snapshot};
 use crate::{
-    Environment,
+    ArchiveError, Environment,
+    archiver::Listed,
+    audit_row::{COLUMNS, TrailRow},
     batch::{self, Head},
     checkpoint, content, heads,
+    projections::signed,
 };
 
 /// Projects everything that the snapshot's audit trail has; answers with how many events that took.
@@ -65,28 +67,53 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn tenant(&mut self, live: &mut PgConnection, tenant: TenantId) -> Result<(), Error> {
-        let (lane, partitions) = (lane(), self.environment.log.partitions());
         let reached = "select coalesce(max(position), 0) from audit_event where tenant_id = $1";
-        let mut position: i64 = sqlx::query_scalar(reached).bind(tenant.0).fetch_one(&self.environment.database).await?;
+        let reached: i64 = sqlx::query_scalar(reached).bind(tenant.0).fetch_one(&self.environment.database).await?;
+        let mut position = reached.unsigned_abs();
+        self.archived(live, tenant, &mut position).await?;
         loop {
             let rows = page(live, tenant, position, self.batch_size).await?;
             let is_last = rows.len() < self.batch_size;
             for row in rows {
-                position += 1;
-                if row.position != position {
-                    let position = u64::try_from(position).unwrap_or_default();
-                    return Err(Error::AuditGap { tenant: tenant.0, position });
-                }
-                let subject = CallSubject::new(partitions, tenant, lane.clone(), CallId(row.aggregate_id));
-                self.messages.push(row.into_message(subject));
-                if self.messages.len() >= self.batch_size {
-                    self.flush().await?;
-                }
+                self.take(tenant, row, &mut position).await?;
             }
             if is_last {
                 return Ok(());
             }
         }
+    }
+
+    /// What is listed in the archive beyond a position.
+    async fn archived(&mut self, live: &mut PgConnection, tenant: TenantId, position: &mut u64) -> Result<(), Error> {
+        let mut segments = Listed::of(tenant, live).await?;
+        segments.retain(|segment| segment.name.last_position > *position);
+        if segments.is_empty() {
+            return Ok(());
+        }
+        let store = Archive::open(&self.environment.log).await.map_err(ArchiveError::from)?;
+        for segment in segments {
+            let reached = *position;
+            let rows = segment.rows(&store).await?;
+            for row in rows.into_iter().skip_while(|row| row.position <= reached) {
+                self.take(tenant, Recorded { row, traceparent: None }, position).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The row after a position, which moves on to it.
+    async fn take(&mut self, tenant: TenantId, recorded: Recorded, position: &mut u64) -> Result<(), Error> {
+        *position += 1;
+        if recorded.row.position != *position {
+            return Err(Error::AuditGap { tenant: tenant.0, position: *position });
+        }
+        let call = CallId(recorded.row.aggregate_id);
+        let subject = CallSubject::new(self.environment.log.partitions(), tenant, lane(), call);
+        self.messages.push(recorded.into_message(subject));
+        if self.messages.len() >= self.batch_size {
+            self.flush().await?;
+        }
+        Ok(())
     }
 
     async fn flush(&mut self) -> Result<(), Error> {
@@ -108,52 +135,45 @@ impl Run<'_> {
     }
 }
 
-/// What a row is made of again.
-#[derive(FromRow)]
-struct Row {
-    position: i64,
-    stream_sequence: i64,
-    event_id: Uuid,
-    event_type: String,
-    event_version: i32,
-    aggregate_type: String,
-    aggregate_id: Uuid,
-    aggregate_sequence: i64,
-    actor: String,
-    occurred_at: DateTime<Utc>,
-    correlation_id: Uuid,
-    causation_id: Option<Uuid>,
-    data: Value,
+/// A row as it was recorded. Its trace is no part of the trail, and of what is archived there is none.
+struct Recorded {
+    row: AuditRow,
     traceparent: Option<String>,
 }
 
-impl Row {
+impl FromRow<'_, PgRow> for Recorded {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self { row: TrailRow::from_row(row)?.0, traceparent: row.try_get("traceparent")? })
+    }
+}
+
+impl Recorded {
     fn into_message(self, subject: CallSubject) -> Received {
-        let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
-        let (partition, stream_sequence) = (subject.partition, unsigned(self.stream_sequence));
-        let bytes = match &self.data {
+        let Self { row, traceparent } = self;
+        let (partition, stream_sequence) = (subject.partition, row.stream_sequence);
+        let bytes = match &row.data {
             // What was no envelope is kept as its bytes.
-            Value::Object(data) if self.event_type == "unreadable" && self.event_version == 0 => {
+            Value::Object(data) if row.event_type == "unreadable" && row.event_version == 0 => {
                 data.get("bytes").and_then(Value::as_str).and_then(unhex)
             }
             _ => None,
         };
         let payload = bytes.unwrap_or_else(|| {
             let envelope = Envelope {
-                event_id: self.event_id,
-                event_type: self.event_type,
-                event_version: u32::try_from(self.event_version).unwrap_or_default(),
+                event_id: row.event_id,
+                event_type: row.event_type,
+                event_version: row.event_version,
                 tenant_id: subject.tenant_id,
-                aggregate_type: self.aggregate_type,
-                aggregate_id: CallId(self.aggregate_id),
-                aggregate_sequence: unsigned(self.aggregate_sequence),
-                correlation_id: self.correlation_id,
-                causation_id: self.causation_id,
-                actor: self.actor,
-                occurred_at: self.occurred_at,
-                trace_context: self.traceparent.map(|traceparent| TraceContext { traceparent }),
+                aggregate_type: row.aggregate_type,
+                aggregate_id: CallId(row.aggregate_id),
+                aggregate_sequence: row.aggregate_sequence,
+                correlation_id: row.correlation_id,
+                causation_id: row.causation_id,
+                actor: row.actor,
+                occurred_at: row.occurred_at,
+                trace_context: traceparent.map(|traceparent| TraceContext { traceparent }),
                 form: Form::Recorded,
-                data: self.data,
+                data: row.data,
             };
             // An envelope can always be written.
             envelope.encode().unwrap_or_default()
@@ -182,14 +202,12 @@ async fn tenants(live: &mut PgConnection) -> Result<Vec<Uuid>, sqlx::Error> {
     .await
 }
 
-async fn page(live: &mut PgConnection, tenant: TenantId, after: i64, limit: usize) -> Result<Vec<Row>, sqlx::Error> {
+async fn page(live: &mut PgConnection, tenant: TenantId, after: u64, limit: usize) -> Result<Vec<Recorded>, sqlx::Error> {
     sqlx::query_as(&format!(
-        "select position, stream_sequence, event_id, event_type, event_version, aggregate_type, aggregate_id, aggregate_sequence,
-             actor, occurred_at, correlation_id, causation_id, data, traceparent
-         from {LIVE}.audit_event where tenant_id = $1 and position > $2 order by position limit $3"
+        "select {COLUMNS}, traceparent from {LIVE}.audit_event where tenant_id = $1 and position > $2 order by position limit $3"
     ))
     .bind(tenant.0)
-    .bind(after)
+    .bind(signed(after))
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .fetch_all(live)
     .await

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use futures::{
     StreamExt,
-    future::try_join_all,
     stream::{self, SelectAll},
 };
+use tokio::task::JoinSet;
 use toolgate_events::{Partition, TenantId};
 use toolgate_store::{ConsumeError, LoadError, Log, LogReader, Received};
 
@@ -19,8 +19,8 @@ use crate::{
     integrity::Mismatch,
 };
 
-/// Runs side by side, each with partitions of its own: while one waits for the database, the other decodes.
-const RUNS: u16 = 2;
+/// Runs side by side, each with partitions of its own: while one waits for the database or for the log, the others decode.
+const RUNS: u16 = 3;
 /// Bytes of events in one batch at the most.
 const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// Tenants whose chain heads are remembered.
@@ -36,18 +36,32 @@ pub async fn forward(
     batch_size: usize,
     progress: &Progress,
 ) -> Result<u64, Error> {
-    let runs = (0..RUNS).map(|index| {
+    let mut runs = JoinSet::new();
+    for index in 0..RUNS {
         let own = targets.iter().filter(|(partition, _)| partition.0 % RUNS == index);
         let own = own.map(|(partition, target)| (*partition, *target)).collect();
-        async move { Run::begin(environment, own, progress).await?.run(batch_size).await }
-    });
-    Ok(try_join_all(runs).await?.into_iter().sum())
+        let (environment, progress) = (environment.clone(), progress.clone());
+        runs.spawn(async move { Run::begin(environment, own, progress).await?.run(batch_size).await });
+    }
+    let mut events = 0;
+    // The others end with the first that fails, or with whoever waits here.
+    while let Some(ended) = runs.join_next().await {
+        match ended {
+            Ok(outcome) => events += outcome?,
+            Err(error) => {
+                if let Ok(panic) = error.try_into_panic() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
+        }
+    }
+    Ok(events)
 }
 
-struct Run<'a> {
-    environment: &'a Environment,
+struct Run {
+    environment: Environment,
     targets: BTreeMap<Partition, Checkpoint>,
-    progress: &'a Progress,
+    progress: Progress,
     checkpoints: BTreeMap<Partition, Checkpoint>,
     heads: HashMap<TenantId, Head>,
     readers: SelectAll<LogReader>,
@@ -69,11 +83,11 @@ async fn check(log: &Log, partition: Partition, reached: &Checkpoint) -> Result<
     Err(Error::Mismatch { partition, mismatch: Mismatch::Changed { stream_sequence } })
 }
 
-impl<'a> Run<'a> {
+impl Run {
     async fn begin(
-        environment: &'a Environment,
+        environment: Environment,
         targets: BTreeMap<Partition, Checkpoint>,
-        progress: &'a Progress,
+        progress: Progress,
     ) -> Result<Self, Error> {
         let partitions: Vec<_> = targets.keys().copied().collect();
         let checkpoints = checkpoint::load(&environment.database, &partitions).await?;
@@ -156,7 +170,7 @@ impl<'a> Run<'a> {
             *reached = Checkpoint { stream_sequence: expected, event_id: readable.map(|event| event.row.event_id), ..known };
             events.extend(event);
         }
-        let parked = commit(self.environment, &mut events, &moves).await?;
+        let parked = commit(&self.environment, &mut events, &moves).await?;
         heads::note_parked(&mut self.heads, &events, parked);
         self.progress.count(messages.len());
         for (partition, (_, reached)) in moves {

@@ -8,6 +8,7 @@ mod compare;
 mod folds;
 mod from_audit;
 mod from_log;
+mod indexes;
 mod progress;
 mod schema;
 mod snapshot;
@@ -27,6 +28,7 @@ use toolgate_store::{ConsumeError, KeyError, LoadError, LogError, crash};
 use self::{snapshot::Snapshot, tables::Table};
 use crate::{Environment, integrity::Mismatch};
 
+pub(crate) use self::switch::is_not_now;
 pub use self::{
     compare::{Comparison, Difference, Kind, Side},
     folds::Folds,
@@ -115,12 +117,14 @@ pub enum Error {
     UnknownProjection { name: String, there: String },
     #[error("the schema public is not as the migrations make it, and a switch would lose that: {}", .0.join("; "))]
     Foreign(Vec<String>),
-    #[error("the audit trail of tenant {tenant} has no row {position}; what is in the archive cannot be replayed from here")]
+    #[error("the audit trail of tenant {tenant} has no row {position}")]
     AuditGap { tenant: uuid::Uuid, position: u64 },
     #[error("the live projections are not equal to the rebuilt ones")]
     Different(Vec<Comparison>),
     #[error("the rebuilt projections set events aside that the live ones project; add --allow-parked to switch all the same")]
     Parked(Vec<Comparison>),
+    #[error(transparent)]
+    Archive(#[from] crate::ArchiveError),
     #[error(transparent)]
     History(#[from] crate::history::Error),
     #[error("the live projections are in use by a long transaction; nothing was switched, try again")]
@@ -175,6 +179,10 @@ impl Rebuild {
         let name = self.options.purpose.schema();
         let mut beside = self.logins.owner.clone().options([("search_path", name)]).connect().await?;
         schema::make(&mut beside, name, migrations).await?;
+        indexes::leave_for_later(&mut beside, name).await?;
+        if self.options.purpose == Purpose::Check {
+            schema::make_unlogged(&mut beside, name).await?;
+        }
         beside.close().await?;
         crash::point("rebuild.made");
         Ok(())

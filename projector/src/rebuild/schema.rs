@@ -60,6 +60,34 @@ pub async fn make(beside: &mut PgConnection, name: &str, migrations: &Migrator) 
     requalify(beside, name, LIVE, name).await
 }
 
+/// Nothing of the tables goes into the write-ahead log, for a schema that ends with its process. They are empty still.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn make_unlogged(owner: &mut PgConnection, schema: &str) -> Result<(), Error> {
+    // A table must be done before those that its foreign keys point to.
+    let statement = format!(
+        "do $unlogged$
+        declare one record;
+        begin
+            for one in
+                with recursive points (relation, depth) as (
+                    select oid, 0 from pg_class where relnamespace = '{schema}'::regnamespace and relkind = 'r'
+                    union
+                    select confrelid, depth + 1 from points join pg_constraint on conrelid = relation and contype = 'f'
+                        and confrelid <> conrelid
+                )
+                select relation::regclass as name from points group by relation order by max(depth)
+            loop
+                execute format('alter table %s set unlogged', one.name);
+            end loop;
+        end
+        $unlogged$"
+    );
+    owner.execute(statement.as_str()).await?;
+    Ok(())
+}
+
 /// Functions name what they write to in full. In `schema`, they shall name `to` where they named `from`.
 ///
 /// # Errors

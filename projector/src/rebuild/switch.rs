@@ -9,10 +9,9 @@ use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
 use toolgate_store::crash;
 
 use super::{
-    Comparison, Error, Purpose, Rebuild,
-    compare::Kind,
+    Comparison, Error, Purpose, Rebuild, indexes,
     schema::{self, LIVE, RETIRED},
-    snapshot::Snapshot,
+    snapshot::{Archived, Snapshot},
     tables::CARRIED_OVER,
 };
 
@@ -47,6 +46,12 @@ impl Rebuild {
     /// [`Error::Different`] and [`Error::Parked`] with what was found; [`Error::Foreign`]; [`Error::Busy`]. Nothing is switched then.
     pub async fn switch(&mut self, permit: Permit) -> Result<Switched, Error> {
         let name = Purpose::Replace.schema();
+        let archived = Snapshot::take(&self.live, self.beside.log.partitions()).await?.archived().await?;
+        // The last of each stays until it was compared.
+        let mut transaction = self.owner.begin().await?;
+        leave_out(&mut transaction, name, &archived, "<").await?;
+        transaction.commit().await?;
+        indexes::make(&mut self.owner, name).await?;
         let foreign = schema::differences(&mut self.owner, name).await?;
         if !foreign.is_empty() {
             return Err(Error::Foreign(foreign));
@@ -65,6 +70,8 @@ impl Rebuild {
             }
         };
         self.carry_over().await?;
+        let archived = Snapshot::take(&self.live, self.beside.log.partitions()).await?.archived().await?;
+        leave_out(&mut locked, name, &archived, "<=").await?;
         let rename = format!("alter schema {LIVE} rename to {RETIRED}; alter schema {name} rename to {LIVE}");
         locked.execute(rename.as_str()).await?;
         schema::requalify(&mut locked, LIVE, name, LIVE).await?;
@@ -173,12 +180,39 @@ async fn lock(owner: &mut PgConnection) -> Result<(), Error> {
     Err(Error::Busy)
 }
 
-fn is_not_now(error: &sqlx::Error) -> bool {
+/// Takes out of the rebuilt trail what is archived, up to the end of each archive or to before it: readers take it from there. Where the
+/// archive ends otherwise than the trail, nothing is taken out.
+/// `transaction` is one of the owner's, who alone can lift the protection of the trail.
+async fn leave_out(transaction: &mut PgConnection, schema: &str, archived: &[Archived], which: &str) -> Result<(), Error> {
+    if archived.is_empty() {
+        return Ok(());
+    }
+    let table = format!("{schema}.audit_event");
+    let lift =
+        format!("alter table {table} no force row level security; alter table {table} disable trigger audit_event_append_only");
+    transaction.execute(lift.as_str()).await?;
+    let delete = format!(
+        "delete from {table} a using unnest($1::uuid[], $2::bigint[], $3::text[]) as e (tenant_id, last, hash)
+         where a.tenant_id = e.tenant_id and a.position {which} e.last
+             and exists (select from {table} l where l.tenant_id = e.tenant_id and l.position = e.last and l.hash = e.hash)"
+    );
+    sqlx::query(&delete)
+        .bind(archived.iter().map(|end| end.tenant_id).collect::<Vec<_>>())
+        .bind(archived.iter().map(|end| end.last_position).collect::<Vec<_>>())
+        .bind(archived.iter().map(|end| end.hash.as_str()).collect::<Vec<_>>())
+        .execute(&mut *transaction)
+        .await?;
+    let protect =
+        format!("alter table {table} enable trigger audit_event_append_only; alter table {table} force row level security");
+    transaction.execute(protect.as_str()).await?;
+    Ok(())
+}
+
+/// Whether a lock could not be had in time: later it can.
+pub fn is_not_now(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().is_some_and(|code| NOT_NOW.contains(&code.as_ref())))
 }
 
 fn sets_more_aside(comparison: &Comparison) -> bool {
-    comparison.table == "parked_event"
-        && (comparison.rebuilt.rows > comparison.live.rows
-            || comparison.first.iter().any(|difference| difference.kind == Kind::OnlyRebuilt))
+    comparison.table == "parked_event" && comparison.only_rebuilt > 0
 }

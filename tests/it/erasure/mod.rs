@@ -37,7 +37,7 @@ async fn toolgate(stack: &Stack, arguments: &[&str], variables: &[(&str, &str)])
     output
 }
 
-async fn erase(stack: &Stack, client: &Client, more: &[&str]) {
+pub async fn erase(stack: &Stack, client: &Client, more: &[&str]) {
     let tenant = client.tenant.0.to_string();
     let arguments = [&["tenant", "erase", "--tenant", &tenant, "--yes"], more].concat();
     let output = toolgate(stack, &arguments, &[]).await;
@@ -45,7 +45,7 @@ async fn erase(stack: &Stack, client: &Client, more: &[&str]) {
 }
 
 /// Calls of every tool that keeps content, each with the word in whatever it keeps. Answers with the artifact's id.
-async fn say(client: &Client, word: &str, about: Option<&str>) -> String {
+pub async fn say(client: &Client, word: &str, about: Option<&str>) -> String {
     let mut artifact = String::new();
     let mut task = Value::Null;
     for (index, (tool, arguments)) in [

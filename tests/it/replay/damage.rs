@@ -9,6 +9,7 @@ use crate::{
 const DAMAGE: &[(&str, &str, &str)] = &[
     ("audit_event", "actor", "'mallory'"),
     ("document", "title", "'forged'"),
+    ("erasure", "position", "99"),
     ("knowledge_document", "source", "'forged'"),
     ("knowledge_index", "metadata", "'{\"forged\": true}'"),
     ("parked_event", "reason", "'forged'"),

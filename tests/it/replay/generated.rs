@@ -1,19 +1,40 @@
+use serde_json::Value;
+use toolgate_events::{Envelope, Form};
+use toolgate_store::Keyring;
+
 use crate::{
     app::{Child, RawNats, Role, Stack, TestApp, post_mixed, wait_until},
     replay::{
         left_behind, projected,
-        random::{Message, Random, Story},
+        random::{Message, Random, Seal, Story},
         replay,
     },
 };
 
 pub async fn append(stack: &Stack, messages: Vec<Message>) {
     // The streams must be there before anything is said to them.
-    stack.log().await;
+    let log = stack.log().await;
     let mut nats = RawNats::open(&stack.connections.nats).await;
     for message in messages {
-        nats.publish(&message.subject, &message.payload).await.unwrap();
+        nats.publish(&message.subject, &recorded(log.keys(), &message).await).await.unwrap();
     }
+}
+
+/// The message as toolgate would write it: what is content in it is sealed. Some was damaged since.
+async fn recorded(keys: &Keyring, message: &Message) -> Vec<u8> {
+    let form = match message.seal {
+        Seal::No => return message.payload.clone(),
+        Seal::Well | Seal::Damaged => Form::Open,
+    };
+    let envelope = Envelope { form, ..Envelope::decode(&message.payload).unwrap() };
+    let mut sealed = keys.seal(&envelope).await.unwrap();
+    if message.seal == Seal::Damaged {
+        for member in sealed.sealed_members() {
+            let Some(Value::String(jwe)) = sealed.data.pointer_mut(&format!("{}/jwe", member.pointer())) else { continue };
+            jwe.replace_range(jwe.len() - 8.., "AAAAAAAA");
+        }
+    }
+    sealed.encode().unwrap()
 }
 
 async fn equal(stack: &Stack, arguments: &[&str]) {
@@ -41,9 +62,14 @@ async fn what_is_made_anew_is_what_is_live_whatever_the_log_holds() {
     let _projector = Child::start(&stack, Role::Projector, &[("TOOLGATE_PROJECTOR_BATCH", &batch)]).await;
     append(&stack, story.tell(250)).await;
     projected(&stack).await;
-    for table in ["audit_event", "tool_call", "task", "knowledge_document", "vector_item", "template_version", "parked_event"] {
+    for table in
+        ["audit_event", "tool_call", "task", "knowledge_document", "vector_item", "template_version", "parked_event", "erasure"]
+    {
         assert!(stack.count(&format!("select count(*) from {table}")).await > 0, "the history has no {table}");
     }
+    let sealed = "select count(*) from task t join tool_call c using (tenant_id, call_id)
+        where c.arguments->>'jwe' is not null and c.data_subject is not null";
+    assert!(stack.count(sealed).await > 0, "no task was made of what was sealed");
     for batch in ["1", "7", "5000"] {
         equal(&stack, &["--check", "--batch", batch]).await;
         equal(&stack, &["--check", "--from", "audit", "--batch", batch]).await;

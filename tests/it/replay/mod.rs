@@ -5,6 +5,7 @@ mod archive;
 mod calls;
 mod crashes;
 mod damage;
+mod erasure;
 mod generated;
 mod history;
 mod random;

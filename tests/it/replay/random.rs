@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 use serde_json::{Value, json};
-use toolgate_events::{CallId, CallSubject, Lane, Partition, TenantId};
+use toolgate_events::{CallId, CallSubject, Lane, Partition, TenantId, sealing};
 use uuid::Uuid;
 
 use crate::app::PARTITIONS;
@@ -55,6 +55,17 @@ impl Random {
 pub struct Message {
     pub subject: String,
     pub payload: Vec<u8>,
+    pub seal: Seal,
+}
+
+/// Whether the content of a message is sealed when it is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seal {
+    /// It has none, or it is as a stranger wrote it.
+    No,
+    Well,
+    /// It is, and cannot be opened any more.
+    Damaged,
 }
 
 #[derive(Debug)]
@@ -63,6 +74,8 @@ struct Call {
     id: CallId,
     tool: &'static str,
     arguments: Value,
+    /// Whom its content is about.
+    data_subject: Option<String>,
     /// How many events it has.
     events: u64,
 }
@@ -112,6 +125,7 @@ impl Story {
             92..95 => self.refusal(),
             95 => self.garbage(),
             96 => self.stray(),
+            97 => self.erasure(),
             _ => self.request(),
         }
     }
@@ -121,7 +135,8 @@ impl Story {
         let tenant = self.tenants[usize::try_from(index).unwrap()];
         let tool = self.random.one_of(&TOOLS);
         let arguments = self.arguments(tenant, tool);
-        self.calls.push(Call { tenant, id: CallId(self.random.uuid()), tool, arguments, events: 0 });
+        let data_subject = (self.random.below(3) == 0).then(|| format!("{:032x}", self.random.below(4)));
+        self.calls.push(Call { tenant, id: CallId(self.random.uuid()), tool, arguments, data_subject, events: 0 });
         // Sometimes what follows comes before what is asked.
         if self.random.below(20) == 0 { self.event_of(self.calls.len() - 1, false) } else { self.requested(self.calls.len() - 1) }
     }
@@ -149,7 +164,7 @@ impl Story {
             });
             return self.envelope(index, "tool_call_requested", 1, data);
         }
-        let data = json!({
+        let mut data = json!({
             "tool": tool, "lane": lane, "arguments": arguments, "session_id": session,
             "options": {"locale": "id-ID", "freshness_seconds": 60}, "request_fingerprint": "a",
             "authorization": {
@@ -157,7 +172,8 @@ impl Story {
                 "tool_version": 1, "contract_hash": "c"
             }
         });
-        self.envelope(index, "tool_call_requested", 2, data)
+        let version = self.about(index, &mut data);
+        self.envelope(index, "tool_call_requested", version, data)
     }
 
     fn event_of(&mut self, index: usize, ends: bool) -> Message {
@@ -174,7 +190,8 @@ impl Story {
             1 => self.envelope(index, "tool_call_retried", 1, with(json!({"reason": "it may pass"}))),
             2 => {
                 let error = json!({"type": "urn:toolgate:tool:timeout", "title": "t", "detail": "d"});
-                self.envelope(index, "tool_call_failed", 1, with(json!({"duration_ms": 3, "error": error})))
+                let version = 1 + u32::try_from(self.random.below(2)).unwrap();
+                self.envelope(index, "tool_call_failed", version, with(json!({"duration_ms": 3, "error": error})))
             }
             3 => {
                 let data = json!({"tool": tool, "principal": "ada", "requested_event_id": Uuid::nil()});
@@ -193,9 +210,21 @@ impl Story {
                 let mut data = with(outcome);
                 data["cached"] = json!(self.random.below(2) == 0);
                 data["stale"] = json!(self.random.below(2) == 0);
-                self.envelope(index, "tool_call_succeeded", 2, data)
+                let version = self.about(index, &mut data);
+                self.envelope(index, "tool_call_succeeded", version, data)
             }
         }
+    }
+
+    /// Says whom it is about, in the version that is sealed; or leaves it in the one before.
+    fn about(&mut self, index: usize, data: &mut Value) -> u32 {
+        if self.random.below(3) == 0 {
+            return 2;
+        }
+        if let Some(data_subject) = &self.calls[index].data_subject {
+            data["data_subject"] = json!(data_subject);
+        }
+        3
     }
 
     fn arguments(&mut self, tenant: TenantId, tool: &str) -> Value {
@@ -267,8 +296,26 @@ impl Story {
         let subject = CallSubject::new(PARTITIONS, tenant, Lane::new(lane).unwrap(), id).to_string();
         // Now and then it says that it is another tenant's.
         let named = if self.random.below(60) == 0 { TenantId(self.random.uuid()) } else { tenant };
-        let envelope = self.sealed(named, "tool_call", id.0, sequence, event_type, version, data);
-        Message { subject, payload: serde_json::to_vec(&envelope).unwrap() }
+        let envelope = self.wrapped(named, "tool_call", id.0, sequence, event_type, version, data);
+        let seal = match self.random.below(20) {
+            0 => Seal::No,
+            1 => Seal::Damaged,
+            _ => Seal::Well,
+        };
+        let has_content = !sealing::members(event_type, version).is_empty();
+        Message { subject, payload: serde_json::to_vec(&envelope).unwrap(), seal: if has_content { seal } else { Seal::No } }
+    }
+
+    /// Of somebody whom no call is about.
+    fn erasure(&mut self) -> Message {
+        let index = self.random.below(self.tenants.len() as u64);
+        let tenant = self.tenants[usize::try_from(index).unwrap()];
+        let id = self.random.uuid();
+        let data =
+            json!({"scope": "data_subject", "data_subject": format!("{:016x}{:016x}", self.random.next(), self.random.next())});
+        let envelope = self.wrapped(tenant, "erasure", id, 1, "data_erased", 1, data);
+        let subject = CallSubject::new(PARTITIONS, tenant, Lane::erasure(), CallId(id)).to_string();
+        Message { subject, payload: serde_json::to_vec(&envelope).unwrap(), seal: Seal::No }
     }
 
     fn refusal(&mut self) -> Message {
@@ -281,13 +328,13 @@ impl Story {
         ]);
         let golden: Value = serde_json::from_str(golden).unwrap();
         let event_type = golden["event_type"].as_str().unwrap();
-        let envelope = self.sealed(tenant, "refusal", id, 1, event_type, 1, golden["data"].clone());
+        let envelope = self.wrapped(tenant, "refusal", id, 1, event_type, 1, golden["data"].clone());
         let subject = CallSubject::new(PARTITIONS, tenant, Lane::refusal(), CallId(id)).to_string();
-        Message { subject, payload: serde_json::to_vec(&envelope).unwrap() }
+        Message { subject, payload: serde_json::to_vec(&envelope).unwrap(), seal: Seal::No }
     }
 
     #[expect(clippy::too_many_arguments, reason = "an envelope has that many fields")]
-    fn sealed(&mut self, tenant: TenantId, kind: &str, id: Uuid, sequence: u64, name: &str, version: u32, data: Value) -> Value {
+    fn wrapped(&mut self, tenant: TenantId, kind: &str, id: Uuid, sequence: u64, name: &str, version: u32, data: Value) -> Value {
         self.clock += 1 + i64::try_from(self.random.below(5_000_000)).unwrap();
         let occurred_at = chrono::DateTime::from_timestamp_micros(self.clock).unwrap();
         let trace = (self.random.below(2) == 0).then(|| json!({"traceparent": format!("00-{}-01", self.random.noise(1))}));
@@ -308,7 +355,7 @@ impl Story {
         let index = self.random.below(self.tenants.len() as u64);
         let tenant = self.tenants[usize::try_from(index).unwrap()];
         let subject = CallSubject::new(PARTITIONS, tenant, Lane::new("task").unwrap(), CallId(self.random.uuid())).to_string();
-        Message { subject, payload: self.random.next().to_be_bytes().to_vec() }
+        Message { subject, payload: self.random.next().to_be_bytes().to_vec(), seal: Seal::No }
     }
 
     /// What belongs to no tenant of its partition.
@@ -316,6 +363,10 @@ impl Story {
         let tenant = TenantId(self.random.uuid());
         let own = Partition::of(tenant, PARTITIONS).0;
         let elsewhere = Partition((own + 1) % PARTITIONS);
-        Message { subject: format!("ev.{elsewhere}.{tenant}.task.{}", self.random.uuid()), payload: b"{}".to_vec() }
+        Message {
+            subject: format!("ev.{elsewhere}.{tenant}.task.{}", self.random.uuid()),
+            payload: b"{}".to_vec(),
+            seal: Seal::No,
+        }
     }
 }

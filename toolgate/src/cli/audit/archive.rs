@@ -44,8 +44,9 @@ pub(super) struct Archive {
 impl Archive {
     pub async fn run(self) -> Result<(), Error> {
         let archiver = self.archiver().await?;
-        let tenants = match self.tenant {
-            Some(tenant) => vec![TenantId(tenant)],
+        let only = self.tenant.map(TenantId);
+        let tenants = match only {
+            Some(tenant) => vec![tenant],
             None => archiver.tenants().await?,
         };
         for tenant in tenants {
@@ -60,6 +61,11 @@ impl Archive {
                     let rows = archiver.verify(tenant).await?;
                     eprintln!("{tenant}: {rows} archived rows verified");
                 }
+            }
+        }
+        if self.verify {
+            for name in archiver.strangers(only).await? {
+                eprintln!("{name} is listed nowhere: a run ended before it was; nothing reads it");
             }
         }
         Ok(())

@@ -49,7 +49,7 @@ pub(super) fn rate(progress: &Progress, took: Duration) {
 /// A line for each projection, and under it what differs.
 pub(super) fn comparisons(comparisons: &[Comparison], mut output: impl Write) -> io::Result<()> {
     for comparison in comparisons {
-        let Comparison { table, live, rebuilt, differences, first } = comparison;
+        let Comparison { table, live, rebuilt, differences, first, .. } = comparison;
         let verdict = if comparison.is_equal() { "equal" } else { "DIFFERENT" };
         writeln!(output, "{table}: {verdict}")?;
         writeln!(output, "  live    {} {:>9} rows", live.digest, live.rows)?;
@@ -94,7 +94,14 @@ mod tests {
     fn a_difference_is_shown_under_its_projection() {
         let side = |rows, digest: &str| Side { rows, digest: digest.to_owned() };
         let first = vec![Difference { key: vec!["t".to_owned(), "7".to_owned()], kind: Kind::Columns(vec!["title".to_owned()]) }];
-        let found = Comparison { table: "task".to_owned(), live: side(1, "aa"), rebuilt: side(2, "bb"), differences: 3, first };
+        let found = Comparison {
+            table: "task".to_owned(),
+            live: side(1, "aa"),
+            rebuilt: side(2, "bb"),
+            differences: 3,
+            only_rebuilt: 1,
+            first,
+        };
         let mut shown = Vec::new();
         comparisons(&[found], &mut shown).unwrap();
         assert_eq!(
