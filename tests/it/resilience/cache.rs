@@ -21,7 +21,7 @@ async fn a_result_answers_whoever_of_the_tenant_does_not_need_news() {
     assert_eq!((&projected["cached"], projected.get("stale")), (&json!(true), None), "{projected}");
     let events = client.get(&format!("/v1/tool-calls/{}/events", second["call_id"].as_str().unwrap())).await.json();
     let event = events["items"].as_array().unwrap().last().unwrap();
-    assert_eq!((&event["event_version"], &event["data"]["cached"]), (&json!(2), &json!(true)), "{event}");
+    assert_eq!((&event["event_version"], &event["data"]["cached"]), (&json!(3), &json!(true)), "{event}");
     assert_eq!(event["data"]["source_call_id"], first["call_id"]);
     assert!(event["data"]["age_seconds"].as_u64().unwrap() < 60);
     // Who says nothing about freshness, or wants news, gets news.
@@ -68,6 +68,27 @@ async fn those_who_ask_the_same_at_once_ask_once() {
     let calls = [one, two, three];
     assert!(calls.iter().all(|call| call["result"]["body"] == "through"), "{calls:?}");
     assert_eq!(calls.iter().filter(|call| call["cached"] == true).count(), 2);
+    assert_eq!(upstream.seen("GET /gate"), 1);
+}
+
+#[tokio::test]
+async fn those_who_ask_the_same_and_wait_for_a_place_ask_once() {
+    let upstream = Upstream::start().await;
+    // One place for each tenant with one upstream.
+    let app = app(&[&upstream], |settings| settings.lane_concurrency = 4).await;
+    let client = app.admin();
+    let body = unhurried_about_news(&upstream.url("/gate"));
+    let calls = async { tokio::join!(outcome(&client, &body), outcome(&client, &body), outcome(&client, &body)) };
+    let opened = async {
+        wait_until("one of them asks, and all have begun", async || {
+            upstream.seen("GET /gate") == 1 && app.stack.events_in_log_of("tool_call_requested").await == 3
+        })
+        .await;
+        upstream.open_gate();
+    };
+    let ((one, two, three), ()) = tokio::join!(calls, opened);
+    let calls = [one, two, three];
+    assert_eq!(calls.iter().filter(|call| call["cached"] == true).count(), 2, "{calls:?}");
     assert_eq!(upstream.seen("GET /gate"), 1);
 }
 
