@@ -1,3 +1,5 @@
+use std::borrow::Borrow;
+
 use toolgate_events::Envelope;
 use toolgate_store::{KeyError, Keyring, Received};
 
@@ -9,9 +11,9 @@ pub type Opened = Option<Result<Envelope, String>>;
 ///
 /// # Errors
 /// [`KeyError`]
-pub async fn open(keys: &Keyring, messages: &[Received]) -> Result<Vec<Opened>, KeyError> {
+pub async fn open<M: Borrow<Received>>(keys: &Keyring, messages: &[M]) -> Result<Vec<Opened>, KeyError> {
     let mut opened = Vec::with_capacity(messages.len());
-    for message in messages {
+    for message in messages.iter().map(Borrow::borrow) {
         let sealed = Envelope::decode(&message.payload).ok().filter(|envelope| !envelope.sealed_members().is_empty());
         opened.push(match sealed {
             None => None,

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     time::Duration,
 };
@@ -40,6 +40,8 @@ const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 const LOOK_AROUND: Duration = Duration::from_secs(1);
 /// How often a halted partition is looked at again: it goes on by itself once it has been repaired.
 const LOOK_AT_HALTED: Duration = Duration::from_secs(15);
+/// How often a key that was missing is looked for again.
+const LOOK_FOR_KEY: Duration = Duration::from_secs(5);
 /// Tenants whose chain heads are remembered.
 const MAX_HEADS: usize = 50_000;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -66,8 +68,8 @@ enum Broken {
     Unchecked(#[from] Unchecked),
     #[error("the log: {0}")]
     Log(#[from] LogError),
-    #[error("content cannot be opened: {0}")]
-    Keys(#[from] KeyError),
+    #[error("content cannot be opened: {source}")]
+    Keys { partitions: Vec<Partition>, source: KeyError },
     #[error("the connection to the log was renewed")]
     Reconnected,
 }
@@ -80,6 +82,8 @@ struct Run {
     checkpoints: BTreeMap<Partition, Checkpoint>,
     /// Owned and left alone, with when each was looked at last.
     halted: BTreeMap<Partition, Instant>,
+    /// The same for those whose next event needs a key that is missing.
+    waiting: BTreeMap<Partition, Instant>,
     heads: HashMap<TenantId, Head>,
     readers: SelectAll<LogReader>,
     /// Each ends the reading of its partition.
@@ -160,7 +164,7 @@ impl Projector {
                 }
                 Some(message) = run.readers.next(), if !run.readers.is_empty() => {
                     let messages = self.gather(&mut run, message?).await?;
-                    self.project(&mut run, &messages).await?;
+                    self.project_what_opens(&mut run, &messages).await?;
                 }
             }
         }
@@ -186,6 +190,7 @@ impl Projector {
             ownership: Ownership::open(&self.environment.database, PROJECTS).await?,
             checkpoints: BTreeMap::new(),
             halted: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             heads: HashMap::new(),
             readers: SelectAll::new(),
             stops: HashMap::new(),
@@ -201,7 +206,9 @@ impl Projector {
     async fn look_around(&self, run: &mut Run) -> Result<(), Broken> {
         let log = &self.environment.log;
         let mut due = run.ownership.claim(log.all_partitions().filter(|partition| partition.0 % RUNS == run.index)).await?;
-        due.extend(run.halted.iter().filter(|(_, looked)| looked.elapsed() >= LOOK_AT_HALTED).map(|(partition, _)| *partition));
+        for (left_alone, pause) in [(&run.halted, LOOK_AT_HALTED), (&run.waiting, LOOK_FOR_KEY)] {
+            due.extend(left_alone.iter().filter(|(_, looked)| looked.elapsed() >= pause).map(|(partition, _)| *partition));
+        }
         let states: BTreeMap<_, _> = log.state().await?.into_iter().map(|state| (state.partition, state)).collect();
         let found: Vec<_> = run
             .checkpoints
@@ -229,6 +236,7 @@ impl Projector {
                 tracing::info!(partition = %partition, was = halt.reason, "partition goes on");
             }
             run.halted.remove(&partition);
+            run.waiting.remove(&partition);
             self.metrics.halted(partition.0, false);
             self.read(run, partition, checkpoint).await?;
         }
@@ -280,20 +288,36 @@ impl Projector {
         if run.halted.insert(partition, Instant::now()).is_none() {
             self.metrics.mismatch(partition.0);
         }
-        run.checkpoints.remove(&partition);
-        if let Some(stop) = run.stops.remove(&partition) {
-            stop.cancel();
-        }
-        run.publish_owned();
+        run.waiting.remove(&partition);
+        run.stop_reading(partition);
         checkpoint::halt(&self.environment.database, partition, &mismatch.halt()).await?;
         Ok(())
     }
 
-    /// Puts down that the database refused a batch, if it still takes that: whoever sees the standstill learns why.
+    /// Leaves a partition alone until the key that its next event needs is there: what is left out now would be missing for ever.
+    async fn wait_for_key(&self, run: &mut Run, next: &Received, error: &KeyError) -> Result<(), Broken> {
+        let (partition, stream_sequence) = (next.partition, next.stream_sequence);
+        tracing::warn!(partition = %partition, stream_sequence, reason = %error, "partition waits for a key");
+        run.waiting.insert(partition, Instant::now());
+        run.stop_reading(partition);
+        // Whoever asks for readiness is told neither tenants nor what an event says.
+        let reason = format!(
+            "the event at {stream_sequence} cannot be opened, because its key is missing, damaged, or under another master key"
+        );
+        checkpoint::refused(&self.environment.database, &[partition], &reason).await?;
+        Ok(())
+    }
+
+    /// Puts down why a batch could not be written, if the database still takes that: whoever sees the standstill learns why.
     async fn record_refusal(&self, broken: &Broken) {
-        let Broken::Commit { partitions, source: sqlx::Error::Database(error) } = broken else { return };
-        // The code and nothing else: a message may quote what a tenant wrote.
-        let reason = format!("the database refuses what is projected ({})", error.code().unwrap_or_default());
+        let (partitions, reason) = match broken {
+            // The code and nothing else: a message may quote what a tenant wrote.
+            Broken::Commit { partitions, source: sqlx::Error::Database(error) } => {
+                (partitions, format!("the database refuses what is projected ({})", error.code().unwrap_or_default()))
+            }
+            Broken::Keys { partitions, source } => (partitions, format!("content cannot be opened: {source}")),
+            _ => return,
+        };
         if let Err(error) = checkpoint::refused(&self.environment.database, partitions, &reason).await {
             tracing::debug!(error = %error, "the refusal could not be put down");
         }
@@ -318,13 +342,41 @@ impl Projector {
         Ok(messages)
     }
 
+    /// Projects a batch; where one of its events needs a key that is missing, what comes before that and what is of other partitions.
+    async fn project_what_opens(&self, run: &mut Run, messages: &[Received]) -> Result<(), Broken> {
+        let mut parts = vec![messages];
+        while let Some(part) = parts.pop() {
+            let source = match self.project(run, part).await {
+                Err(Broken::Keys { source, .. }) if !source.is_of_all() => source,
+                projected => {
+                    projected?;
+                    continue;
+                }
+            };
+            // What was numbered and not written is numbered again.
+            run.heads.clear();
+            if let [message] = part {
+                self.wait_for_key(run, message, &source).await?;
+            } else {
+                let (first, second) = part.split_at(part.len() / 2);
+                parts.extend([second, first]);
+            }
+        }
+        Ok(())
+    }
+
     async fn project(&self, run: &mut Run, messages: &[Received]) -> Result<(), Broken> {
         let mut moves: BTreeMap<Partition, (Checkpoint, Checkpoint)> = BTreeMap::new();
         heads::load(&self.environment.database, self.environment.log.partitions(), &mut run.heads, messages).await?;
-        let opened = content::open(self.environment.log.keys(), messages).await?;
+        // What was read of a partition before it was left alone is read again.
+        let messages: Vec<_> = messages.iter().filter(|message| run.checkpoints.contains_key(&message.partition)).collect();
+        let opened = content::open(self.environment.log.keys(), &messages).await.map_err(|source| Broken::Keys {
+            partitions: messages.iter().map(|message| message.partition).collect::<BTreeSet<_>>().into_iter().collect(),
+            source,
+        })?;
         let mut events = Vec::with_capacity(messages.len());
         let mut halted: Vec<(Partition, Mismatch)> = Vec::new();
-        for (message, opened) in messages.iter().zip(&opened) {
+        for (message, opened) in messages.iter().copied().zip(&opened) {
             if halted.iter().any(|(partition, _)| *partition == message.partition) {
                 continue;
             }
@@ -355,7 +407,7 @@ impl Projector {
         let committed = self.commit(&mut events, &moves).await;
         let parked = committed.map_err(|error| match error {
             projections::Error::Database(source) => Broken::Commit { partitions: moves.keys().copied().collect(), source },
-            projections::Error::Keys(error) => Broken::Keys(error),
+            projections::Error::Keys(source) => Broken::Keys { partitions: moves.keys().copied().collect(), source },
         })?;
         run.last_commit = began.elapsed();
         crash::point("projector.committed");
@@ -415,6 +467,14 @@ impl Projector {
 }
 
 impl Run {
+    fn stop_reading(&mut self, partition: Partition) {
+        self.checkpoints.remove(&partition);
+        if let Some(stop) = self.stops.remove(&partition) {
+            stop.cancel();
+        }
+        self.publish_owned();
+    }
+
     fn publish_owned(&self) {
         let owned = self.checkpoints.iter().map(|(partition, checkpoint)| (*partition, checkpoint.stream_sequence)).collect();
         self.owned.send_replace(owned);

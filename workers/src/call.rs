@@ -144,6 +144,7 @@ impl From<String> for Unread {
 impl From<KeyError> for Unread {
     fn from(error: KeyError) -> Self {
         match error {
+            // What was sealed is broken. Of the key store that is another error, and it may be mended.
             KeyError::Broken(reason) => Self::Parked(reason),
             error => Self::Keys(error),
         }
@@ -370,7 +371,8 @@ impl<'a> Job<'a> {
         let Some(reusable) = &self.reusable else { return Ok(None) };
         let results = &self.context.environment.results;
         let following = match results.join(&reusable.key, !reusable.fresh.is_zero()) {
-            Joined::Lead(flight) => return Ok(Some(flight)),
+            // One that asked the same may have ended since this call looked: while it waited for a place, or in that very moment.
+            Joined::Lead(flight) => return self.reuse(held, |reusable| reusable.fresh).map_or(Ok(Some(flight)), Err),
             Joined::Follow(following) => following,
         };
         let landed = tokio::time::timeout(timeout, following.result()).await.ok().flatten();

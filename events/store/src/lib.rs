@@ -43,7 +43,7 @@ pub use definitions::{Definitions, DefinitionsError};
 pub use discovered::Discovered;
 pub use entries::EntryError;
 pub use invalidations::Invalidated;
-pub use keys::{Custody, FRESH as KEYS_FRESH, Held, KeyEntry, KeyError, Keyring, MasterKeys, Scope, WrappedKey};
+pub use keys::{Custody, FRESH as KEYS_FRESH, Held, KeyEntry, KeyError, Keyring, MasterKeys, Scope, Tombstone, WrappedKey};
 pub use load::{LoadError, Recorded, fold};
 pub use log::{Log, LogError, LogOptions, PartitionState};
 pub use park::Parked;

@@ -33,6 +33,7 @@ pub use self::{
     compare::{Comparison, Difference, Kind, Side},
     folds::Folds,
     progress::{Progress, Standing},
+    schema::discard_all,
     switch::{Permit, Switched},
 };
 

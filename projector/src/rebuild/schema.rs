@@ -2,7 +2,7 @@
 
 use sqlx::{Executor, PgConnection, migrate::Migrator};
 
-use super::Error;
+use super::{Error, Purpose};
 
 /// Where the live projections are.
 pub const LIVE: &str = "public";
@@ -10,6 +10,19 @@ pub const LIVE: &str = "public";
 pub const RETIRED: &str = "toolgate_retired";
 /// One for all of them: whoever makes, compares or switches holds it. "TGRB" in ASCII.
 const LOCK: i64 = 0x5447_5242;
+
+/// Takes the one place, drops everything that was ever made beside the live schema, and gives the place back.
+///
+/// # Errors
+/// [`Error::Taken`] when somebody else has it.
+pub async fn discard_all(owner: &mut PgConnection) -> Result<(), Error> {
+    take_place(owner).await?;
+    for purpose in [Purpose::Check, Purpose::Replace] {
+        drop(owner, purpose.schema()).await?;
+    }
+    sqlx::query("select pg_advisory_unlock($1)").bind(LOCK).execute(owner).await?;
+    Ok(())
+}
 
 /// Takes the one place for whoever rebuilds, for as long as the connection lasts, and takes away what a switch left behind that died
 /// half-way.

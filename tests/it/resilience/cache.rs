@@ -72,6 +72,27 @@ async fn those_who_ask_the_same_at_once_ask_once() {
 }
 
 #[tokio::test]
+async fn those_who_ask_the_same_and_wait_for_a_place_ask_once() {
+    let upstream = Upstream::start().await;
+    // One place for each tenant with one upstream.
+    let app = app(&[&upstream], |settings| settings.lane_concurrency = 4).await;
+    let client = app.admin();
+    let body = unhurried_about_news(&upstream.url("/gate"));
+    let calls = async { tokio::join!(outcome(&client, &body), outcome(&client, &body), outcome(&client, &body)) };
+    let opened = async {
+        wait_until("one of them asks, and all have begun", async || {
+            upstream.seen("GET /gate") == 1 && app.stack.events_in_log_of("tool_call_requested").await == 3
+        })
+        .await;
+        upstream.open_gate();
+    };
+    let ((one, two, three), ()) = tokio::join!(calls, opened);
+    let calls = [one, two, three];
+    assert_eq!(calls.iter().filter(|call| call["cached"] == true).count(), 2, "{calls:?}");
+    assert_eq!(upstream.seen("GET /gate"), 1);
+}
+
+#[tokio::test]
 async fn when_the_upstream_is_down_an_older_result_is_given_and_says_so() {
     let upstream = Upstream::start().await;
     let app = app(&[&upstream], |settings| settings.circuit_open_ms = 600_000).await;

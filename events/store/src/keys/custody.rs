@@ -21,11 +21,13 @@ pub struct Custody {
 }
 
 /// The keys of one scope, as an operator is shown them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Held {
     pub tenant: TenantId,
     pub scope: Scope,
+    /// Nothing when it cannot be read.
     pub entry: KeyEntry,
+    pub damage: Option<KeyError>,
 }
 
 impl Custody {
@@ -40,7 +42,8 @@ impl Custody {
     pub async fn list(&self) -> Result<Vec<Held>, KeyError> {
         let mut newest = BTreeMap::new();
         for Message { place: (tenant, scope), entry, .. } in self.store.messages("keys.data.>").await? {
-            newest.insert((tenant, scope.to_string()), Held { tenant, scope, entry });
+            let damage = entry.as_ref().map_or_else(|error| Some(error.clone()), |entry| self.damage(entry, (tenant, &scope)));
+            newest.insert((tenant, scope.to_string()), Held { tenant, scope, entry: entry.unwrap_or_default(), damage });
         }
         Ok(newest.into_values().collect())
     }
@@ -52,10 +55,14 @@ impl Custody {
     pub async fn rotate(&self, tenant: TenantId, scope: &Scope) -> Result<(), KeyError> {
         let key: [u8; KEY_LENGTH] = jwe::random()?;
         let new = WrappedKey::wrap(&self.master, (tenant, scope), self.clock.new_id(), self.clock.now(), &key)?;
-        self.change(tenant, scope, |mut entry| {
-            if entry.erased_at.is_some() {
+        self.change(tenant, scope, |entry| {
+            let mut entry = entry.transpose()?;
+            if let Some(entry) = &entry
+                && entry.is_erased(&self.master, (tenant, scope))?
+            {
                 return Err(KeyError::Erased);
             }
+            let mut entry = entry.take().unwrap_or_default();
             entry.keys.push(new.clone());
             Ok(Some(entry))
         })
@@ -70,12 +77,18 @@ impl Custody {
     pub async fn rewrap(&self) -> Result<usize, KeyError> {
         let held = self.list().await?;
         for Held { tenant, scope, .. } in &held {
-            self.change(*tenant, scope, |mut entry| {
+            let place = (*tenant, scope);
+            self.change(*tenant, scope, |entry| {
+                let Some(mut entry) = entry.transpose()? else { return Ok(None) };
+                entry.is_erased(&self.master, place)?;
                 for key in &mut entry.keys {
-                    let bytes = key.unwrap(&self.master, (*tenant, scope))?;
-                    *key = WrappedKey::wrap(&self.master, (*tenant, scope), key.id, key.created_at, &bytes)?;
+                    let bytes = key.unwrap(&self.master, place)?;
+                    *key = WrappedKey::wrap(&self.master, place, key.id, key.created_at, &bytes)?;
                 }
-                Ok(entry.erased_at.is_none().then_some(entry))
+                match &entry.erased {
+                    Some(tombstone) => KeyEntry::tombstone(&self.master, place, tombstone.at).map(Some),
+                    None => Ok(Some(entry)),
+                }
             })
             .await?;
         }
@@ -101,12 +114,19 @@ impl Custody {
     }
 
     async fn destroy_one(&self, tenant: TenantId, scope: &Scope) -> Result<(), KeyError> {
-        let now = self.clock.now();
+        let tombstone = KeyEntry::tombstone(&self.master, (tenant, scope), self.clock.now())?;
         self.change(tenant, scope, |entry| {
-            let tombstone = KeyEntry { keys: Vec::new(), erased_at: Some(now) };
-            Ok(entry.erased_at.is_none().then_some(tombstone))
+            // What is damaged is destroyed like anything else.
+            let is_erased = |entry: KeyEntry| entry.is_erased(&self.master, (tenant, scope)).is_ok_and(|is_erased| is_erased);
+            Ok((!entry.and_then(Result::ok).is_some_and(is_erased)).then(|| tombstone.clone()))
         })
         .await
+    }
+
+    /// What is wrong with an entry.
+    fn damage(&self, entry: &KeyEntry, place: (TenantId, &Scope)) -> Option<KeyError> {
+        let keys = entry.keys.iter().map(|key| key.unwrap(&self.master, place).err());
+        keys.chain([entry.is_erased(&self.master, place).err()]).flatten().next()
     }
 
     /// Replaces an entry, unless there is nothing to replace it by, and removes what it was before. The new one is there before the
@@ -115,11 +135,11 @@ impl Custody {
         &self,
         tenant: TenantId,
         scope: &Scope,
-        next: impl Fn(KeyEntry) -> Result<Option<KeyEntry>, KeyError>,
+        next: impl Fn(Option<Result<KeyEntry, KeyError>>) -> Result<Option<KeyEntry>, KeyError>,
     ) -> Result<(), KeyError> {
         for _ in 0..ATTEMPTS {
-            let (entry, expected) = self.store.entry(tenant, scope).await?;
-            let is_done = match next(entry.unwrap_or_default())? {
+            let (entry, expected) = self.store.entry_to_change(tenant, scope).await?;
+            let is_done = match next(entry)? {
                 Some(next) => self.store.put_entry(tenant, scope, &next, expected).await?,
                 None => true,
             };
@@ -134,10 +154,13 @@ impl Custody {
 
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tenant, scope, entry } = self;
+        let Self { tenant, scope, entry, damage } = self;
         write!(f, "{tenant}  {scope:<32}  ")?;
-        match (entry.erased_at, entry.keys.last()) {
-            (Some(at), _) => write!(f, "erased at {at}"),
+        if let Some(damage) = damage {
+            return write!(f, "{damage}");
+        }
+        match (&entry.erased, entry.keys.last()) {
+            (Some(tombstone), _) => write!(f, "erased at {}", tombstone.at),
             (None, Some(newest)) => write!(f, "{} keys, the newest {} of {}", entry.keys.len(), newest.id, newest.created_at),
             (None, None) => f.write_str("no keys"),
         }

@@ -87,7 +87,8 @@ impl MasterKeys {
     }
 
     pub(super) fn unwrap(&self, purpose: &str, wrapped: &str) -> Result<Vec<u8>, KeyError> {
-        let kid = jwe::header(wrapped)?.kid;
+        let kid =
+            jwe::header(wrapped).map_err(|_| KeyError::Damaged("an entry does not say what it is wrapped under".to_owned()))?.kid;
         let master = self.0.iter().find(|master| master.kid == kid).ok_or_else(|| KeyError::UnknownMasterKey(kid.clone()))?;
         jwe::open(&master.key, &Place::Other(purpose), wrapped).map_err(|_| KeyError::WrongMasterKey(kid))
     }
@@ -115,6 +116,9 @@ mod tests {
         let again = new.wrap("p", b"key").unwrap();
         assert!(matches!(old.unwrap("p", &again), Err(KeyError::UnknownMasterKey(_))));
         assert!(matches!(new.unwrap("q", &wrapped), Err(KeyError::WrongMasterKey(_))), "wrapped for something else");
+        for header in ["", "x", &wrapped[1..]] {
+            assert!(matches!(new.unwrap("p", header), Err(KeyError::Damaged(_))), "{header}");
+        }
     }
 
     #[test]

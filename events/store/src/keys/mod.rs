@@ -17,7 +17,7 @@ pub use custody::{Custody, Held};
 pub(crate) use jwe::random;
 pub use master::MasterKeys;
 pub use ring::{FRESH, Keyring};
-pub use store::{KeyEntry, WrappedKey};
+pub use store::{KeyEntry, Tombstone, WrappedKey};
 pub(crate) use store::{KeyStore, config};
 
 /// Whose keys: the tenant's own, or those of one of its data subjects.
@@ -41,17 +41,21 @@ pub enum KeyError {
     Unavailable(String),
     #[error("the key {kid} of the tenant {tenant} is missing, and nobody erased it; bring it back from the key store's backup")]
     Missing { tenant: TenantId, kid: String },
+    /// Says nothing about what was sealed, and it may be brought back.
+    #[error("the key store is damaged: {0}; bring that back from the key store's backup")]
+    Damaged(String),
     /// Nothing is sealed for it any more.
     #[error("the keys were destroyed by an erasure")]
     Erased,
+    /// What was sealed is not what anybody sealed. No key can help that.
     #[error("{0}")]
     Broken(String),
 }
 
 impl KeyError {
-    /// Whether asking again can help.
-    pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Missing { .. } | Self::Lost)
+    /// Whether nothing can be sealed or opened, and not only what is of one scope.
+    pub fn is_of_all(&self) -> bool {
+        matches!(self, Self::NoMasterKey | Self::Lost | Self::Unavailable(_))
     }
 }
 

@@ -230,8 +230,19 @@ impl Keyring {
 }
 
 impl Ring {
-    /// The keys of a scope, which has some afterwards, unless they were destroyed.
+    /// The keys of a scope, which has some afterwards, unless they were destroyed. Where the tenant's own were, so are those of all
+    /// its data subjects.
     async fn keys_to_seal(self: &Arc<Self>, tenant: TenantId, scope: &Scope) -> Result<Arc<Known>, KeyError> {
+        if *scope != Scope::tenant() {
+            let tenants = self.first_or_known(tenant, &Scope::tenant()).await?;
+            if matches!(*tenants, Known::Erased) {
+                return Ok(tenants);
+            }
+        }
+        self.first_or_known(tenant, scope).await
+    }
+
+    async fn first_or_known(self: &Arc<Self>, tenant: TenantId, scope: &Scope) -> Result<Arc<Known>, KeyError> {
         for _ in 0..ATTEMPTS {
             let known = self.known(tenant, scope, |_| true).await?;
             if !matches!(*known, Known::Absent) {
@@ -241,8 +252,17 @@ impl Ring {
             let (id, now) = (self.clock.new_id(), self.clock.now());
             let keys = vec![WrappedKey::wrap(&self.master, (tenant, scope), id, now, &key)?];
             // Whoever loses finds the winner's key.
-            self.store.put_entry(tenant, scope, &KeyEntry { keys, erased_at: None }, 0).await?;
+            self.store.put_entry(tenant, scope, &KeyEntry { keys, erased: None }, 0).await?;
             self.forget(tenant, scope);
+            // What is remembered of the tenant may be older than its erasure, and the erasure may not have seen this key. The
+            // store knows: either it was there before the tenant's keys were destroyed, or this sees that they were.
+            if *scope != Scope::tenant() {
+                self.forget(tenant, &Scope::tenant());
+                let tenants = self.known(tenant, &Scope::tenant(), |_| true).await?;
+                if matches!(*tenants, Known::Erased) {
+                    return Ok(tenants);
+                }
+            }
         }
         Err(KeyError::Unavailable("the first key cannot be made".to_owned()))
     }
@@ -288,7 +308,7 @@ impl Ring {
         }
         // What changes after this moment may be missing from the answer.
         let read_at = Instant::now();
-        let (entry, _) = self.store.entry(tenant, scope).await?;
+        let entry = self.store.entry(tenant, scope).await?;
         let known = Arc::new(self.unwrap(tenant, scope, entry)?);
         slot.know(read_at, Arc::clone(&known));
         Ok(known)
@@ -296,7 +316,7 @@ impl Ring {
 
     fn unwrap(&self, tenant: TenantId, scope: &Scope, entry: Option<KeyEntry>) -> Result<Known, KeyError> {
         let Some(entry) = entry else { return Ok(Known::Absent) };
-        if entry.erased_at.is_some() {
+        if entry.is_erased(&self.master, (tenant, scope))? {
             return Ok(Known::Erased);
         }
         let mut keys = Vec::with_capacity(entry.keys.len());

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use toolgate_events::TenantId;
 use uuid::Uuid;
 
-use super::{KeyError, MasterKeys, Scope};
+use super::{KeyError, MasterKeys, Scope, jwe::KEY_LENGTH};
 use crate::{
     append::{Verdict, classify},
     entries::PATIENCE,
@@ -23,6 +23,8 @@ const CHECK: &str = "keys.check";
 /// What the check entry says: whoever can read it has the right master key.
 const CHECKED: &[u8] = b"toolgate";
 const CHECK_PURPOSE: &str = "toolgate/check";
+/// What a tombstone says.
+const ERASED: &[u8] = b"erased";
 
 /// The stream beside the log that holds the wrapped keys, one entry for each scope.
 #[derive(Clone, Debug)]
@@ -39,7 +41,7 @@ pub struct KeyEntry {
     pub keys: Vec<WrappedKey>,
     /// Present when they were destroyed. Nothing follows.
     #[serde(default)]
-    pub erased_at: Option<DateTime<Utc>>,
+    pub erased: Option<Tombstone>,
 }
 
 /// A key that only a master key can read.
@@ -50,11 +52,18 @@ pub struct WrappedKey {
     wrapped: String,
 }
 
-/// One version of an entry.
+/// That keys were destroyed. Who can write to the stream, and has no master key, cannot say so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tombstone {
+    pub at: DateTime<Utc>,
+    wrapped: String,
+}
+
+/// One version of an entry; damage is no entry.
 #[derive(Debug)]
 pub struct Message {
     pub place: (TenantId, Scope),
-    pub entry: KeyEntry,
+    pub entry: Result<KeyEntry, KeyError>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -74,13 +83,49 @@ impl WrappedKey {
     }
 
     pub fn unwrap(&self, master: &MasterKeys, place: (TenantId, &Scope)) -> Result<Vec<u8>, KeyError> {
-        master.unwrap(&purpose(place, self.id), &self.wrapped)
+        let key = unwrap(master, place, &purpose(place, self.id), &self.wrapped)?;
+        if key.len() == KEY_LENGTH { Ok(key) } else { Err(damaged(&subject(place.0, place.1), "holds a key of another length")) }
     }
+}
+
+impl KeyEntry {
+    /// The keys are destroyed.
+    pub fn tombstone(master: &MasterKeys, place: (TenantId, &Scope), at: DateTime<Utc>) -> Result<Self, KeyError> {
+        let wrapped = master.wrap(&tombstones_purpose(place, at), ERASED)?;
+        Ok(Self { keys: Vec::new(), erased: Some(Tombstone { at, wrapped }) })
+    }
+
+    /// Whether the keys were destroyed.
+    ///
+    /// # Errors
+    /// [`KeyError::Damaged`] when somebody says so who had no master key, and when there is nothing at all.
+    pub fn is_erased(&self, master: &MasterKeys, place: (TenantId, &Scope)) -> Result<bool, KeyError> {
+        match &self.erased {
+            Some(Tombstone { at, wrapped }) => unwrap(master, place, &tombstones_purpose(place, *at), wrapped).map(|_| true),
+            None if self.keys.is_empty() => Err(damaged(&subject(place.0, place.1), "holds no key")),
+            None => Ok(false),
+        }
+    }
+}
+
+fn unwrap(master: &MasterKeys, (tenant, scope): (TenantId, &Scope), purpose: &str, wrapped: &str) -> Result<Vec<u8>, KeyError> {
+    master.unwrap(purpose, wrapped).map_err(|error| match error {
+        error @ (KeyError::NoMasterKey | KeyError::UnknownMasterKey(_)) => error,
+        _ => damaged(&subject(tenant, scope), "does not open under the master key that it names"),
+    })
+}
+
+fn damaged(subject: &str, how: &str) -> KeyError {
+    KeyError::Damaged(format!("the entry {subject} {how}"))
 }
 
 /// Bound to its place, so that nobody can pass one tenant's key off as another's.
 fn purpose((tenant, scope): (TenantId, &Scope), id: Uuid) -> String {
     format!("toolgate/key/{tenant}/{scope}/{id}")
+}
+
+fn tombstones_purpose((tenant, scope): (TenantId, &Scope), at: DateTime<Utc>) -> String {
+    format!("toolgate/erased/{tenant}/{scope}/{}", at.timestamp_micros())
 }
 
 /// The stream. Unlike the others beside the log it can forget: the operator deletes single messages, and their bytes are overwritten.
@@ -126,10 +171,20 @@ impl KeyStore {
         self.put(CHECK, &entry, expected).await.map(drop)
     }
 
-    /// A scope's entry and its place; the place is 0 when there is none.
-    pub async fn entry(&self, tenant: TenantId, scope: &Scope) -> Result<(Option<KeyEntry>, u64), KeyError> {
-        let found = self.last(&subject(tenant, scope)).await?;
-        Ok(found.map_or((None, 0), |(entry, sequence)| (Some(entry), sequence)))
+    /// A scope's entry.
+    pub async fn entry(&self, tenant: TenantId, scope: &Scope) -> Result<Option<KeyEntry>, KeyError> {
+        Ok(self.last(&subject(tenant, scope)).await?.map(|(entry, _)| entry))
+    }
+
+    /// A scope's entry, or what is wrong with it, and its place; the place is 0 when there is none.
+    pub async fn entry_to_change(
+        &self,
+        tenant: TenantId,
+        scope: &Scope,
+    ) -> Result<(Option<Result<KeyEntry, KeyError>>, u64), KeyError> {
+        let subject = subject(tenant, scope);
+        let found = self.raw_last(&subject).await?;
+        Ok(found.map_or((None, 0), |(payload, sequence)| (Some(parse(&subject, &payload)), sequence)))
     }
 
     /// Replaces a scope's entry, unless somebody else has meanwhile: then the answer is false.
@@ -141,9 +196,8 @@ impl KeyStore {
     pub async fn messages(&self, subjects: &str) -> Result<Vec<Message>, KeyError> {
         let mut messages = Vec::new();
         for (_, subject, payload) in self.raw_messages(subjects).await? {
-            let place = place(&subject).ok_or_else(|| KeyError::Broken(format!("the subject {subject} is none")))?;
-            let entry = serde_json::from_slice(&payload).map_err(|_| KeyError::Broken(format!("the entry {subject} is none")))?;
-            messages.push(Message { place, entry });
+            let place = place(&subject).ok_or_else(|| damaged(&subject, "belongs to nobody"))?;
+            messages.push(Message { place, entry: parse(&subject, &payload) });
         }
         Ok(messages)
     }
@@ -183,11 +237,13 @@ impl KeyStore {
     }
 
     async fn last<E: DeserializeOwned>(&self, subject: &str) -> Result<Option<(E, u64)>, KeyError> {
+        let Some((payload, sequence)) = self.raw_last(subject).await? else { return Ok(None) };
+        Ok(Some((parse(subject, &payload)?, sequence)))
+    }
+
+    async fn raw_last(&self, subject: &str) -> Result<Option<(Bytes, u64)>, KeyError> {
         match timeout(PATIENCE, self.stream.get_last_raw_message_by_subject(subject)).await.map_err(|_| unanswered())? {
-            Ok(message) => {
-                let entry = serde_json::from_slice(&message.payload);
-                Ok(Some((entry.map_err(|_| KeyError::Broken(format!("the entry {subject} is none")))?, message.sequence)))
-            }
+            Ok(message) => Ok(Some((message.payload, message.sequence))),
             Err(error) => match error.kind() {
                 LastRawMessageErrorKind::NoMessageFound => Ok(None),
                 LastRawMessageErrorKind::JetStream(error) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
@@ -214,6 +270,10 @@ impl KeyStore {
     }
 }
 
+fn parse<E: DeserializeOwned>(subject: &str, payload: &[u8]) -> Result<E, KeyError> {
+    serde_json::from_slice(payload).map_err(|_| damaged(subject, "cannot be read"))
+}
+
 fn subject(tenant: TenantId, scope: &Scope) -> String {
     format!("keys.data.{tenant}.{scope}")
 }
@@ -225,4 +285,56 @@ fn place(subject: &str) -> Option<(TenantId, Scope)> {
 
 fn unanswered() -> KeyError {
     KeyError::Unavailable("no answer in time".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_has_the_master_key_says_that_keys_are_destroyed() {
+        let master = || MasterKeys::parse(&MasterKeys::generate().unwrap()).unwrap();
+        let (own, tenant, scope) = (master(), TenantId(Uuid::from_u128(1)), Scope::tenant());
+        let place = (tenant, &scope);
+        let now = DateTime::from_timestamp_micros(1_900_000_000_123_456).unwrap();
+        let erased = KeyEntry::tombstone(&own, place, now).unwrap();
+        let written = serde_json::to_vec(&erased).unwrap();
+        assert!(parse::<KeyEntry>("s", &written).unwrap().is_erased(&own, place).unwrap());
+        assert!(matches!(erased.is_erased(&master(), place), Err(KeyError::UnknownMasterKey(_))));
+
+        let tombstone = || erased.erased.clone().unwrap();
+        let later = Tombstone { at: now + chrono::TimeDelta::microseconds(1), ..tombstone() };
+        let forged = Tombstone { wrapped: "e30..AA.AA.AA".to_owned(), ..tombstone() };
+        let key = WrappedKey::wrap(&own, place, Uuid::nil(), now, &[1; KEY_LENGTH]).unwrap();
+        let moved = Tombstone { wrapped: key.wrapped.clone(), ..tombstone() };
+        for tombstone in [later, forged, moved] {
+            let entry = KeyEntry { keys: vec![key.clone()], erased: Some(tombstone) };
+            assert!(matches!(entry.is_erased(&own, place), Err(KeyError::Damaged(_))), "{entry:?}");
+        }
+        let others = (TenantId(Uuid::from_u128(2)), &scope);
+        assert!(matches!(erased.is_erased(&own, others), Err(KeyError::Damaged(_))), "another tenant's");
+        assert!(!KeyEntry { keys: vec![key], erased: None }.is_erased(&own, place).unwrap());
+        assert!(matches!(KeyEntry::default().is_erased(&own, place), Err(KeyError::Damaged(_))));
+    }
+
+    #[test]
+    fn a_damaged_entry_is_not_taken_for_damaged_content() {
+        let master = MasterKeys::parse(&MasterKeys::generate().unwrap()).unwrap();
+        let (tenant, scope) = (TenantId(Uuid::from_u128(1)), Scope::tenant());
+        let place = (tenant, &scope);
+        let wrap = |bytes: &[u8]| WrappedKey::wrap(&master, place, Uuid::nil(), DateTime::UNIX_EPOCH, bytes).unwrap();
+        let whole = wrap(&[1; KEY_LENGTH]);
+        assert_eq!(whole.unwrap(&master, place).unwrap(), [1; KEY_LENGTH]);
+        for length in [KEY_LENGTH - 1, KEY_LENGTH + 1] {
+            assert!(matches!(wrap(&vec![1; length]).unwrap(&master, place), Err(KeyError::Damaged(_))), "{length}");
+        }
+        let with = |wrapped: &str| WrappedKey { wrapped: wrapped.to_owned(), ..whole.clone() };
+        let cut = &whole.wrapped[..whole.wrapped.len() - 1];
+        for broken in ["", "x", cut, &whole.wrapped[1..]] {
+            assert!(matches!(with(broken).unwrap(&master, place), Err(KeyError::Damaged(_))), "{broken}");
+        }
+        for payload in ["", "{", "[]", r#"{"keys": [{}]}"#] {
+            assert!(matches!(parse::<KeyEntry>("s", payload.as_bytes()), Err(KeyError::Damaged(_))), "{payload}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use futures::StreamExt;
 use secrecy::ExposeSecret;
 use sqlx::{Connection, PgConnection};
 use toolgate_events::{CallSubject, DataErased, Envelope, Lane, Partition, TenantId, sealing};
+use toolgate_projector::rebuild;
 use toolgate_security::TenantTx;
 use toolgate_store::{AppendError, Artifacts, Clock, Expect, KEYS_FRESH, KeyError, Log, RevocationLog, Scope, User, crash};
 use uuid::Uuid;
@@ -133,7 +134,7 @@ async fn destroy(log: &Log, tenant: TenantId, scope: &Scope) -> Result<(), Error
     Ok(())
 }
 
-/// Waits until the read models hold nothing of it, and writes their tables anew.
+/// Waits until the read models hold nothing of it, drops those that were made beside them, and writes their tables anew.
 async fn clean_up(
     settings: &Settings,
     partition: Partition,
@@ -185,6 +186,17 @@ async fn clean_up(
     }
     crash::point("erase.projected");
     let mut owner = PgConnection::connect(owner.expose_secret()).await.map_err(failed)?;
+    // What was projected beside the live tables, and what a switch left there, may hold it as well. What is begun after this finds
+    // no keys.
+    rebuild::discard_all(&mut owner).await.map_err(|error| match error {
+        rebuild::Error::Taken => Error::Erasure(
+            "projections that are being made anew may still hold content: another `toolgate replay` is at work; run this again when \
+             it has ended"
+                .to_owned(),
+        ),
+        error => failed(error),
+    })?;
+    crash::point("erase.discarded");
     for table in TABLES {
         sqlx::raw_sql(&format!("vacuum (full) {table}")).execute(&mut owner).await.map_err(failed)?;
     }
