@@ -185,7 +185,7 @@ pub(crate) async fn streamed_page(
 /// Whether rows of a stretch have left the table. It is asked after the table, of which `first` is the first position found: the archive
 /// only grows, so a row that has left meanwhile is found there, and what begins where it should has lost nothing.
 async fn may_be_archived(tx: &mut TenantTx, stretch: Stretch, first: Option<u64>) -> Result<bool, Error> {
-    if first == Some(stretch.after + 1) {
+    if first == stretch.after.checked_add(1) {
         return Ok(false);
     }
     Ok(archive::archived_to(tx).await? > stretch.after)
