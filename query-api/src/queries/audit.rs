@@ -292,7 +292,7 @@ async fn listing(
     stretch: Stretch,
     first: Option<u64>,
 ) -> Result<Option<Listing>, Error> {
-    if first.is_some_and(|first| first - 1 == stretch.after) {
+    if first.is_some() && first == stretch.after.checked_add(1) {
         return Ok(None);
     }
     let up_to = archive::archived_to(tx).await?;
