@@ -34,7 +34,8 @@ const NO_SNAPSHOTS: &str = "no_snapshot";
 /// Rows may be archived while they are read; not this often.
 const ATTEMPTS: usize = 5;
 
-/// Puts the content in the place of what is sealed, for whoever may read it: the one way from a replay to what somebody said.
+/// Puts the content in the place of what is sealed, for whoever may read it: the one way from a replay to what somebody said. What was
+/// damaged since stays sealed.
 ///
 /// # Errors
 /// [`Error::Keys`]
@@ -42,7 +43,8 @@ pub async fn open(keys: &Keyring, tenant: TenantId, replayed: &mut Replayed) -> 
     for event in &mut replayed.events {
         let version = event.event_version.parse().unwrap_or_default();
         if let (Some(data), Ok(call)) = (&mut event.data, event.call_id.parse()) {
-            open_members(keys, tenant, call, sealing::members(&event.event_type, version), data).await?;
+            let members = sealing::members(&event.event_type, version);
+            event.not_understood = open_members(keys, tenant, call, members, data).await?;
         }
     }
     for (call, folded) in &mut replayed.calls {
@@ -54,13 +56,24 @@ pub async fn open(keys: &Keyring, tenant: TenantId, replayed: &mut Replayed) -> 
     Ok(())
 }
 
-async fn open_members(keys: &Keyring, tenant: TenantId, call: CallId, members: &[Member], data: &mut Value) -> Result<(), Error> {
+/// Answers with why one of them cannot be opened, if that is its own fault.
+async fn open_members(
+    keys: &Keyring,
+    tenant: TenantId,
+    call: CallId,
+    members: &[Member],
+    data: &mut Value,
+) -> Result<Option<String>, Error> {
+    let mut broken = None;
     for member in members {
         let Some(value) = data.pointer(member.pointer()).cloned() else { continue };
-        let opened = keys.open_member(tenant, call, *member, value).await?;
-        sealing::put_opened(data, *member, opened);
+        match keys.open_member(tenant, call, *member, value).await {
+            Ok(opened) => sealing::put_opened(data, *member, opened),
+            Err(KeyError::Broken(reason)) => broken = Some(reason),
+            Err(error) => return Err(error.into()),
+        }
     }
-    Ok(())
+    Ok(broken)
 }
 
 /// One tenant's history.

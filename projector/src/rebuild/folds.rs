@@ -47,11 +47,7 @@ impl Rebuild {
 async fn compare(history: &History, folds: &mut Folds) -> Result<(), Error> {
     let mut calls = history.calls().await?;
     let pool = history.pool([]);
-    let parked: Vec<Uuid> = sqlx::query_scalar(
-        "select a.aggregate_id from parked_event p join audit_event a on a.tenant_id = p.tenant_id and a.stream_sequence = p.stream_sequence",
-    )
-    .fetch_all(&pool)
-    .await?;
+    let parked: Vec<Uuid> = sqlx::query_scalar("select aggregate_id from parked_event").fetch_all(&pool).await?;
     // What no row can hold is on record as that.
     parked.into_iter().for_each(|call| drop(calls.remove(&CallId(call))));
     let tenant = history.tenant_id().0;
