@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 
-use toolgate_events::{TenantId, audit::AuditRow};
+use toolgate_events::TenantId;
 use toolgate_store::Received;
 
 use super::Mismatch;
-use crate::batch::{self, Head};
+use crate::{
+    audit_row::SpelledRow,
+    batch::{self, Head},
+};
 
 /// Where a tenant's chain is at a place of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,23 +25,16 @@ impl Link {
     }
 }
 
-/// A row as it stands in the table; `data` is its text, and the row's own is left empty.
-#[derive(Clone, Debug)]
-pub struct Stored {
-    pub row: AuditRow,
-    pub data: String,
-}
-
 /// Compares the event with the row after `before`, and answers with the link that the row is. `None` for what belongs to no tenant.
 ///
 /// # Errors
 /// [`Mismatch`]
-pub fn compare(message: &Received, partitions: u16, before: &Link, row: Option<&Stored>) -> Result<Option<Link>, Mismatch> {
+pub fn compare(message: &Received, partitions: u16, before: &Link, row: Option<&SpelledRow>) -> Result<Option<Link>, Mismatch> {
     if batch::tenant_of(message, partitions).is_none() {
         return Ok(None);
     }
     let (stream_sequence, position) = (message.stream_sequence, before.position + 1);
-    let Some(Stored { row, data }) = row else { return Err(Mismatch::NoRow { stream_sequence, position }) };
+    let Some(SpelledRow { row, data }) = row else { return Err(Mismatch::NoRow { stream_sequence, position }) };
     if row.position != position || row.stream_sequence > stream_sequence {
         return Err(Mismatch::NoRow { stream_sequence, position });
     }
@@ -87,10 +83,10 @@ mod tests {
     }
 
     /// The rows that were made of the messages.
-    fn rows(messages: &[Received]) -> Vec<Stored> {
+    fn rows(messages: &[Received]) -> Vec<SpelledRow> {
         let mut heads = HashMap::new();
         let numbered = messages.iter().map(|message| batch::number(message, None, 1, &mut heads).unwrap());
-        numbered.map(|numbered| Stored { row: numbered.row, data: numbered.data }).collect()
+        numbered.map(|numbered| SpelledRow { row: numbered.row, data: numbered.data }).collect()
     }
 
     #[test]
@@ -101,11 +97,11 @@ mod tests {
         assert_eq!(first, Link { position: 1, hash: rows[0].row.hash.clone() });
         assert!(compare(&messages[1], 1, &first, Some(&rows[1])).unwrap().is_some());
 
-        let found = |message: &Received, row: Option<&Stored>| compare(message, 1, &first, row).unwrap_err();
+        let found = |message: &Received, row: Option<&SpelledRow>| compare(message, 1, &first, row).unwrap_err();
         let (stream_sequence, position) = (5, 2);
         assert_eq!(found(&message(5, b"twO"), Some(&rows[1])), Mismatch::Differs { stream_sequence, position });
         assert_eq!(found(&messages[1], None), Mismatch::NoRow { stream_sequence, position });
-        let changed = |change: fn(&mut Stored)| {
+        let changed = |change: fn(&mut SpelledRow)| {
             let mut row = rows[1].clone();
             change(&mut row);
             found(&messages[1], Some(&row))

@@ -3,6 +3,7 @@
 //! The log is asked for each event by its place, so that one that is gone is told from one that is late. Its row is computed anew
 //! from its bytes and the hash before it, and must come out as the row that is there.
 
+mod archived;
 mod compare;
 mod rows;
 mod tail;
@@ -13,7 +14,7 @@ use toolgate_events::Partition;
 use toolgate_store::{LoadError, Log, PartitionState, Received};
 
 pub use self::{
-    rows::tenants,
+    compare::{Link, follow},
     tail::{around, last, tail},
     walk::{Finding, Owned, Walk},
 };
@@ -51,6 +52,8 @@ pub enum Mismatch {
     DiffersFromArchive { stream_sequence: u64, position: u64 },
     #[error("the audit row at position {position} says that it is of event {stream_sequence}, which is no event of its tenant")]
     Extra { stream_sequence: u64, position: u64 },
+    #[error("the list of archived segments is wrong from position {position} on: the newest row is never archived, and nothing is left out")]
+    Archive { stream_sequence: u64, position: u64 },
 }
 
 impl Mismatch {
@@ -70,6 +73,7 @@ impl Mismatch {
             | Self::Unlinked { stream_sequence, .. }
             | Self::NoRow { stream_sequence, .. }
             | Self::DiffersFromArchive { stream_sequence, .. }
+            | Self::Archive { stream_sequence, .. }
             | Self::Extra { stream_sequence, .. } => *stream_sequence,
         }
     }
@@ -82,6 +86,7 @@ impl Mismatch {
             | Self::Unlinked { position, .. }
             | Self::NoRow { position, .. }
             | Self::DiffersFromArchive { position, .. }
+            | Self::Archive { position, .. }
             | Self::Extra { position, .. } => Some(*position),
             _ => None,
         }

@@ -86,11 +86,14 @@ async fn stretch(log: &Log, database: &PgPool, partition: Partition, from: u64, 
             }
             (None, _) => Link::genesis(tenant),
         };
-        // What left the table for the archive is the running check's.
-        if let Some(first) =
-            rows.first().filter(|first| older.is_empty() && first.row.position <= rows::archived_upto(&archived, tenant) + 1)
-        {
-            events.retain(|event| event.stream_sequence >= first.row.stream_sequence);
+        // What left the table for the archive is the running check's, also where no row around is left.
+        if let Some(archived) = archived.get(&tenant) {
+            if let Err(mismatch) = archived.check(events[0].stream_sequence) {
+                return Ok(Err(mismatch));
+            }
+            if let Some((_, place)) = archived.oldest.filter(|(oldest, _)| older.is_empty() && *oldest <= archived.upto() + 1) {
+                events.retain(|event| event.stream_sequence >= place);
+            }
         }
         let mut rows = rows.iter();
         for event in events {

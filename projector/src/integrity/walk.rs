@@ -15,10 +15,11 @@ use toolgate_store::{Log, Received};
 
 use super::{
     Checked, Mismatch, Unchecked,
-    compare::{Link, Stored, compare, follow},
+    archived::Archived,
+    compare::{Link, compare, follow},
     read, rows,
 };
-use crate::{batch, metrics::Metrics};
+use crate::{audit_row::SpelledRow, batch, metrics::Metrics};
 
 /// Slices a second, while there is something to check.
 const SLICES_PER_SECOND: u32 = 4;
@@ -151,9 +152,15 @@ impl Walk {
             *counts.entry(*tenant).or_default() += 1;
         }
         let archived = rows::archived(&self.database, counts.keys().copied()).await?;
+        // Named by an event of the tenant, around which is looked again before the partition goes on.
+        let mut listed = messages.iter().zip(&tenants).filter_map(|(message, tenant)| Some((message, archived.get(&(*tenant)?)?)));
+        if let Some(mismatch) = listed.find_map(|(message, archived)| archived.check(message.stream_sequence).err()) {
+            return Ok(Err(mismatch));
+        }
+        let archived_upto = |tenant: &TenantId| archived.get(tenant).map_or(0, Archived::upto);
         let position = |tenant: &TenantId| {
             let known = place.links.get(tenant).map_or(0, |link: &Link| link.position);
-            known.max(rows::archived_upto(&archived, *tenant))
+            known.max(archived_upto(tenant))
         };
         let wanted: Vec<_> = counts.iter().map(|(tenant, count)| (*tenant, position(tenant), *count)).collect();
         let found = rows::after(&self.database, &wanted).await?;
@@ -164,7 +171,7 @@ impl Walk {
                 continue;
             };
             let before = place.links.entry(tenant).or_insert_with(|| Link::genesis(tenant));
-            let next = if before.position < rows::archived_upto(&archived, tenant) {
+            let next = if before.position < archived_upto(&tenant) {
                 agree_with_archive(message, partitions, before, archived.get(&tenant))
             } else {
                 agree(message, partitions, before, rows.get_mut(&tenant).and_then(Iterator::next))
@@ -202,7 +209,7 @@ impl Walk {
 }
 
 /// [`compare`] for a message that has a tenant.
-fn agree(message: &Received, partitions: u16, before: &Link, row: Option<&Stored>) -> Result<Link, Mismatch> {
+fn agree(message: &Received, partitions: u16, before: &Link, row: Option<&SpelledRow>) -> Result<Link, Mismatch> {
     Ok(compare(message, partitions, before, row)?.unwrap_or_else(|| before.clone()))
 }
 
@@ -212,11 +219,11 @@ fn agree_with_archive(
     message: &Received,
     partitions: u16,
     before: &Link,
-    segments: Option<&BTreeMap<u64, String>>,
+    archived: Option<&Archived>,
 ) -> Result<Link, Mismatch> {
     let Some(next) = follow(message, partitions, before) else { return Ok(before.clone()) };
-    let ends = segments.and_then(|segments| segments.get(&next.position));
-    if ends.is_some_and(|hash| *hash != next.hash) {
+    let end = archived.and_then(|archived| archived.hash_at(next.position));
+    if end.is_some_and(|hash| hash != next.hash) {
         return Err(Mismatch::DiffersFromArchive { stream_sequence: message.stream_sequence, position: next.position });
     }
     Ok(next)

@@ -193,7 +193,44 @@ async fn rows_that_left_the_table_for_the_archive_still_bind_the_log() {
     wait_until("a new one agrees", async || verified(&projector).await.get(&sample) == Some(&10.0)).await;
     assert_eq!(halted_reason(&stack, 2).await, None);
 
+    tamper(&stack, "create table kept as select * from audit_segment").await;
     tamper(&stack, "update audit_segment set hash = prev_hash where last_position = 8").await;
     let reason = until_halted(&stack, 2).await;
     assert_eq!(reason, "the log up to event 8 differs from the archived audit rows up to position 8");
+
+    // No row of the places around it is in the table.
+    tamper(&stack, "update audit_segment s set hash = k.hash from kept k where k.last_position = s.last_position").await;
+    Written::request(&log, tenant).await;
+    wait_until("it goes on by itself", async || projected(&stack).await == 2).await;
+    assert_eq!(halted_reason(&stack, 2).await, None);
+    wait_until("all of it agrees", async || verified(&projector).await.get(&sample) == Some(&11.0)).await;
+}
+
+#[tokio::test]
+async fn a_line_in_the_list_of_segments_hides_no_row() {
+    let segment = |first: u64, last: u64| {
+        format!(
+            "insert into audit_segment (tenant_id, first_position, last_position, prev_hash, hash, first_occurred_at,
+                 last_occurred_at, size, sha256)
+             select tenant_id, {first}, {last}, 'p', 'h', now(), now(), 1, 's' from audit_event limit 1;"
+        )
+    };
+    let changed = "update audit_event set actor = 'nobody' where position = 1";
+    let wrong_list = |position: u64| format!("the list of archived segments is wrong from position {position} on");
+    let cases = [
+        // The rows it speaks of are in the table: they are compared there.
+        (segment(1, 2) + changed, "the audit row at position 1, of event 1, was changed".to_owned()),
+        (segment(1, 3) + changed, wrong_list(1)),
+        (segment(1, 1_000_000) + changed, wrong_list(1)),
+        (segment(2, 2) + changed, wrong_list(2)),
+        // The rows are gone, and nothing says what they were.
+        (format!("{}delete from audit_event where position <= 2", segment(1, 2)), "differs from the archived".to_owned()),
+    ];
+    join_all(cases.map(async |(statement, named)| {
+        let (stack, ..) = begin(3).await;
+        tamper(&stack, &statement).await;
+        let reason = until_halted(&stack, 3).await;
+        assert!(reason.contains(&named), "{statement}: {reason}");
+    }))
+    .await;
 }
