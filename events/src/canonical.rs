@@ -46,6 +46,16 @@ pub fn hex(bytes: &[u8]) -> String {
     out
 }
 
+/// The bytes of [`hex`]; `None` for a text that is none.
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
+    let byte = |at: usize| {
+        let digits = text.get(at..at + 2)?;
+        // A sign is no digit, though it may begin a number.
+        digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u8::from_str_radix(digits, 16).ok())?
+    };
+    (0..text.len()).step_by(2).map(byte).collect()
+}
+
 fn write(value: &Value, out: &mut String) {
     match value {
         Value::Array(items) => {
@@ -109,6 +119,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn bytes_come_back_from_hexadecimal() {
+        assert_eq!(unhex(&hex(&[0, 255, 10])), Some(vec![0, 255, 10]));
+        assert_eq!(unhex(""), Some(Vec::new()));
+        for wrong in ["0", "0g", "+1", "0é", "é0"] {
+            assert_eq!(unhex(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn keys_are_sorted_by_bytes_at_every_depth() {

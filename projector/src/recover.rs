@@ -1,40 +1,51 @@
 //! The events of a partition as the audit trail has them, for a log that lost them. Nothing is appended here.
+//!
+//! What is put back becomes the truth, so the trail must prove itself first: each tenant's rows are read from the first on, in the
+//! archive and in the table, and must follow each other without a gap.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx::{FromRow, PgPool, Row};
 use toolgate_events::{
-    CallId, CallSubject, Envelope, Form, Lane, Partition, RefusalEvent, TenantId, TraceContext, audit::AuditRow,
+    CallId, CallSubject, Envelope, ErasureEvent, Lane, Partition, RefusalEvent, TenantId,
+    audit::{self, AuditRow, ChainError},
 };
 use toolgate_store::{Archive, ArtifactError, Log, Lost, LostContent, SegmentName, archive};
 use uuid::Uuid;
 
 use crate::{
-    PROJECTION,
-    audit_row::{COLUMNS, TrailRow},
-    integrity,
+    audit_row::{self, COLUMNS, Recorded, TrailRow, is_unreadable, recorded},
+    checkpoint,
     projections::signed,
 };
 
 /// Rows read at once.
 const SLICE: usize = 500;
+/// Segments whose rows are in memory at once.
+const MAX_SEGMENTS: usize = 16;
 
 /// What one partition has lost of what was projected from it.
 pub struct Recovery {
     database: PgPool,
     partition: Partition,
+    /// `None` where nothing of the partition is archived.
+    archive: Option<Archive>,
     /// Where each event's row is, by its place in the log.
     places: BTreeMap<u64, Place>,
     /// Places of which no tenant knows anything are counted as well.
     next: u64,
     last: u64,
     lanes: HashMap<(TenantId, Uuid), Lane>,
+    /// Rows by position. Segments lie by tenant, and the log does not.
+    segments: HashMap<SegmentName, BTreeMap<u64, AuditRow>>,
 }
 
-enum Place {
-    Table(TenantId, u64),
-    /// Kept whole: segments lie by tenant, and the log does not.
-    Archived(TenantId, Box<AuditRow>),
+#[derive(Clone, Copy)]
+struct Place {
+    tenant: TenantId,
+    position: u64,
+    /// With its size, where the row has left the table.
+    segment: Option<(SegmentName, u64)>,
 }
 
 /// Why the events cannot be had from the trail.
@@ -52,10 +63,14 @@ pub enum RecoverError {
     Segment(SegmentName),
     #[error("event {0} of the log is not the one that was projected: take the stream away and make it anew first")]
     Diverged(u64),
-    #[error(
-        "the audit row at position {position} of tenant {tenant} does not have the hash of its content: repair the trail first"
-    )]
-    Row { tenant: TenantId, position: u64 },
+    #[error("the audit trail of tenant {tenant} does not verify: {source}; repair the trail first")]
+    Chain { tenant: TenantId, source: ChainError },
+    #[error("the audit trail of tenant {tenant} ends with the archive, which never has the newest row: repair the trail first")]
+    NoRows { tenant: TenantId },
+    #[error("rows of the tenants {} and {} say that they are of event {stream_sequence}: repair the trail first", tenants[0], tenants[1])]
+    Twice { stream_sequence: u64, tenants: [TenantId; 2] },
+    #[error("the trail has no row of event {0}, which was projected last: repair the trail first")]
+    End(u64),
     #[error("the audit row of event {0} cannot be made an event again")]
     Subject(u64),
 }
@@ -67,18 +82,28 @@ impl Recovery {
     /// [`RecoverError`]
     pub async fn begin(log: &Log, database: PgPool, partition: Partition) -> Result<Self, RecoverError> {
         let end = log.partition_state(partition).await?.last_sequence;
-        let last: Option<i64> =
-            sqlx::query_scalar("select stream_sequence from projection_checkpoint where projection = $1 and partition = $2")
-                .bind(PROJECTION)
-                .bind(i32::from(partition.0))
-                .fetch_optional(&database)
-                .await?;
-        let last = last.map_or(0, i64::unsigned_abs);
-        let mut recovery = Self { database, partition, places: BTreeMap::new(), next: end + 1, last, lanes: HashMap::new() };
-        recovery.index_table(log).await?;
-        recovery.index_archive(log).await?;
+        let checkpoints = checkpoint::read(&mut *database.acquire().await?, &[partition]).await?;
+        let checkpoint = checkpoints.get(&partition).copied();
+        let last = checkpoint.map_or(0, |checkpoint| checkpoint.stream_sequence);
+        let mut recovery = Self {
+            database,
+            partition,
+            archive: None,
+            places: BTreeMap::new(),
+            next: end + 1,
+            last,
+            lanes: HashMap::new(),
+            segments: HashMap::new(),
+        };
+        recovery.index(log).await?;
         recovery.check_end(log, end).await?;
         recovery.places = recovery.places.split_off(&recovery.next);
+        if let Some(event_id) = checkpoint.and_then(|checkpoint| checkpoint.event_id).filter(|_| recovery.remaining() > 0) {
+            let newest = recovery.rows(last, last).await?.remove(&last);
+            if newest.is_none_or(|(_, row, _)| row.event_id != event_id) {
+                return Err(RecoverError::End(last));
+            }
+        }
         Ok(recovery)
     }
 
@@ -93,11 +118,11 @@ impl Recovery {
     /// [`RecoverError`]
     pub async fn next(&mut self) -> Result<Vec<Lost>, RecoverError> {
         let until = self.last.min(self.next + SLICE as u64 - 1);
-        let rows = self.rows(self.next, until).await?;
+        let mut rows = self.rows(self.next, until).await?;
         let mut lost = Vec::new();
         for stream_sequence in self.next..=until {
-            lost.push(match rows.get(&stream_sequence) {
-                Some((tenant, row, traceparent)) => self.lost(*tenant, row, traceparent.clone()).await?,
+            lost.push(match rows.remove(&stream_sequence) {
+                Some((tenant, row, traceparent)) => self.lost(tenant, row, traceparent).await?,
                 None => Lost {
                     stream_sequence,
                     subject: Log::filler(self.partition, stream_sequence),
@@ -109,46 +134,88 @@ impl Recovery {
         Ok(lost)
     }
 
-    async fn index_table(&mut self, log: &Log) -> Result<(), RecoverError> {
-        for tenant in integrity::tenants(&self.database, self.partition, log.partitions()).await? {
-            let rows: Vec<(i64, i64)> = sqlx::query_as("select stream_sequence, position from audit_event where tenant_id = $1")
-                .bind(tenant.0)
-                .fetch_all(&self.database)
-                .await?;
-            let place =
-                |(sequence, position): (i64, i64)| (sequence.unsigned_abs(), Place::Table(tenant, position.unsigned_abs()));
-            self.places.extend(rows.into_iter().map(place));
+    async fn index(&mut self, log: &Log) -> Result<(), RecoverError> {
+        let mut tenants: BTreeSet<TenantId> = audit_row::tenants(&self.database, "audit_event").await?.into_iter().collect();
+        tenants.extend(audit_row::tenants(&self.database, "audit_segment").await?);
+        tenants.retain(|tenant| Partition::of(*tenant, log.partitions()) == self.partition);
+        for tenant in tenants {
+            let genesis = (0, audit::genesis_hash(tenant));
+            let archived = self.index_archive(log, tenant, genesis).await?;
+            self.index_table(tenant, archived).await?;
         }
         Ok(())
     }
 
-    async fn index_archive(&mut self, log: &Log) -> Result<(), RecoverError> {
-        let segments: Vec<(Uuid, i64, i64, i64)> =
-            sqlx::query_as("select tenant_id, first_position, last_position, size from audit_segment")
-                .fetch_all(&self.database)
-                .await?;
-        let of_partition = |tenant: &Uuid| Partition::of(TenantId(*tenant), log.partitions()) == self.partition;
-        let segments: Vec<_> = segments.into_iter().filter(|(tenant, ..)| of_partition(tenant)).collect();
-        if segments.is_empty() {
-            return Ok(());
-        }
-        let store = Archive::open(log).await?;
-        for (tenant, first, last, size) in segments {
-            let tenant = TenantId(tenant);
+    /// Follows a tenant's chain through its segments; answers with where they end.
+    async fn index_archive(&mut self, log: &Log, tenant: TenantId, mut link: (u64, String)) -> Result<(u64, String), RecoverError> {
+        let segments: Vec<(i64, i64, i64)> = sqlx::query_as(
+            "select first_position, last_position, size from audit_segment where tenant_id = $1 order by first_position",
+        )
+        .bind(tenant.0)
+        .fetch_all(&self.database)
+        .await?;
+        for (first, last, size) in segments {
+            if self.archive.is_none() {
+                self.archive = Some(Archive::open(log).await?);
+            }
             let name = SegmentName { tenant, first_position: first.unsigned_abs(), last_position: last.unsigned_abs() };
-            let bytes = store.get(name, size.unsigned_abs() + 1).await?;
-            let rows = archive::unpack(&bytes, name.last_position - name.first_position + 1);
-            for row in rows.map_err(|_| RecoverError::Segment(name))? {
-                if row.stream_sequence + 1 >= self.next {
-                    self.places.insert(row.stream_sequence, Place::Archived(tenant, Box::new(row)));
-                }
+            let segment = (name, size.unsigned_abs());
+            for row in self.unpack(segment).await? {
+                link = self.index_row(tenant, link, &row, Some(segment))?;
             }
         }
-        Ok(())
+        Ok(link)
+    }
+
+    /// The same through the table, from where the archive ends.
+    async fn index_table(&mut self, tenant: TenantId, mut link: (u64, String)) -> Result<(), RecoverError> {
+        let select = format!("select {COLUMNS} from audit_event where tenant_id = $1 and position > $2 order by position limit $3");
+        let archived = link.0;
+        loop {
+            let rows: Vec<TrailRow> = sqlx::query_as(&select)
+                .bind(tenant.0)
+                .bind(signed(link.0))
+                .bind(signed(SLICE as u64))
+                .fetch_all(&self.database)
+                .await?;
+            for TrailRow(row) in &rows {
+                link = self.index_row(tenant, link, row, None)?;
+            }
+            if rows.len() < SLICE {
+                return if link.0 > archived { Ok(()) } else { Err(RecoverError::NoRows { tenant }) };
+            }
+        }
+    }
+
+    /// Checks that a row continues the chain, and notes where it is, if it is needed.
+    fn index_row(
+        &mut self,
+        tenant: TenantId,
+        (position, hash): (u64, String),
+        row: &AuditRow,
+        segment: Option<(SegmentName, u64)>,
+    ) -> Result<(u64, String), RecoverError> {
+        audit::verify((position, &hash), row).map_err(|source| RecoverError::Chain { tenant, source })?;
+        let (stream_sequence, place) = (row.stream_sequence, Place { tenant, position: row.position, segment });
+        // The last event that the log has is compared with its row.
+        if stream_sequence + 1 >= self.next
+            && let Some(other) = self.places.insert(stream_sequence, place)
+        {
+            return Err(RecoverError::Twice { stream_sequence, tenants: [other.tenant, tenant] });
+        }
+        Ok((row.position, row.hash.clone()))
+    }
+
+    async fn unpack(&self, (name, size): (SegmentName, u64)) -> Result<Vec<AuditRow>, RecoverError> {
+        let damaged = RecoverError::Segment(name);
+        let Some(store) = &self.archive else { return Err(damaged) };
+        let Some(count) = (name.last_position + 1).checked_sub(name.first_position) else { return Err(damaged) };
+        let bytes = store.get(name, size + 1).await?;
+        archive::unpack(&bytes, count).map_err(|_| damaged)
     }
 
     /// What is put back continues what is there.
-    async fn check_end(&self, log: &Log, end: u64) -> Result<(), RecoverError> {
+    async fn check_end(&mut self, log: &Log, end: u64) -> Result<(), RecoverError> {
         let Some((_, row, _)) = self.rows(end, end).await?.remove(&end) else { return Ok(()) };
         let found = log.message_at(self.partition, end).await?;
         let found = found.and_then(|message| Envelope::decode(&message.payload).ok());
@@ -157,61 +224,61 @@ impl Recovery {
         if is_it { Ok(()) } else { Err(RecoverError::Diverged(end)) }
     }
 
-    /// Rows by their place, each with the hash of its content.
-    async fn rows(&self, from: u64, until: u64) -> Result<HashMap<u64, (TenantId, AuditRow, Option<String>)>, RecoverError> {
+    /// Rows by their place, each checked once more: between the look and now, they may have changed.
+    async fn rows(&mut self, from: u64, until: u64) -> Result<HashMap<u64, (TenantId, AuditRow, Option<String>)>, RecoverError> {
         let (mut tenants, mut positions, mut rows) = (Vec::new(), Vec::new(), HashMap::new());
-        for (sequence, place) in self.places.range(from..until + 1) {
-            match place {
-                Place::Table(tenant, position) => {
-                    tenants.push(tenant.0);
-                    positions.push(signed(*position));
-                }
-                Place::Archived(tenant, row) => {
-                    rows.insert(*sequence, (*tenant, (**row).clone(), None));
-                }
+        let places: Vec<_> = self.places.range(from..until + 1).map(|(sequence, place)| (*sequence, *place)).collect();
+        for (sequence, Place { tenant, position, segment }) in places {
+            if let Some(segment) = segment {
+                let row = self.archived(segment, position).await?;
+                rows.insert(sequence, (tenant, row, None));
+            } else {
+                tenants.push(tenant.0);
+                positions.push(signed(position));
             }
         }
         let select = format!(
             "select tenant_id, traceparent, {COLUMNS} from audit_event
              where (tenant_id, position) in (select * from unnest($1::uuid[], $2::bigint[]))"
         );
+        let count = rows.len() + positions.len();
         for row in sqlx::query(&select).bind(tenants).bind(positions).fetch_all(&self.database).await? {
             let TrailRow(audit) = TrailRow::from_row(&row)?;
             rows.insert(audit.stream_sequence, (TenantId(row.try_get("tenant_id")?), audit, row.try_get("traceparent")?));
         }
+        if rows.len() != count {
+            return Err(sqlx::Error::RowNotFound.into());
+        }
         for (tenant, row, _) in rows.values() {
             if row.hash != row.expected_hash() {
-                return Err(RecoverError::Row { tenant: *tenant, position: row.position });
+                let source = ChainError::Changed { position: row.position };
+                return Err(RecoverError::Chain { tenant: *tenant, source });
             }
         }
         Ok(rows)
     }
 
-    async fn lost(&mut self, tenant: TenantId, row: &AuditRow, traceparent: Option<String>) -> Result<Lost, RecoverError> {
-        let lane = self.lane(tenant, row).await?;
+    async fn archived(&mut self, segment: (SegmentName, u64), position: u64) -> Result<AuditRow, RecoverError> {
+        let name = segment.0;
+        if !self.segments.contains_key(&name) {
+            let rows = self.unpack(segment).await?;
+            if self.segments.len() >= MAX_SEGMENTS {
+                self.segments.clear();
+            }
+            self.segments.insert(name, rows.into_iter().map(|row| (row.position, row)).collect());
+        }
+        self.segments.get(&name).and_then(|rows| rows.get(&position)).cloned().ok_or(RecoverError::Segment(name))
+    }
+
+    async fn lost(&mut self, tenant: TenantId, row: AuditRow, traceparent: Option<String>) -> Result<Lost, RecoverError> {
+        let stream_sequence = row.stream_sequence;
+        let lane = self.lane(tenant, &row).await?;
         let subject = CallSubject { partition: self.partition, tenant_id: tenant, lane, call_id: CallId(row.aggregate_id) };
-        let content = if is_unreadable(row) {
-            let bytes = row.data["bytes"].as_str().and_then(from_hex);
-            LostContent::Bytes(bytes.ok_or(RecoverError::Subject(row.stream_sequence))?)
-        } else {
-            LostContent::Event(Box::new(Envelope {
-                event_id: row.event_id,
-                event_type: row.event_type.clone(),
-                event_version: row.event_version,
-                tenant_id: tenant,
-                aggregate_type: row.aggregate_type.clone(),
-                aggregate_id: CallId(row.aggregate_id),
-                aggregate_sequence: row.aggregate_sequence,
-                correlation_id: row.correlation_id,
-                causation_id: row.causation_id,
-                actor: row.actor.clone(),
-                occurred_at: row.occurred_at,
-                trace_context: traceparent.map(|traceparent| TraceContext { traceparent }),
-                data: row.data.clone(),
-                form: Form::Recorded,
-            }))
+        let content = match recorded(tenant, row, traceparent).ok_or(RecoverError::Subject(stream_sequence))? {
+            Recorded::Event(envelope) => LostContent::Event(envelope),
+            Recorded::Bytes(bytes) => LostContent::Bytes(bytes),
         };
-        Ok(Lost { stream_sequence: row.stream_sequence, subject: subject.to_string(), content })
+        Ok(Lost { stream_sequence, subject: subject.to_string(), content })
     }
 
     /// The lane is part of the subject and of no row of the trail: the call's own row has it, or its request. One that is known to
@@ -219,6 +286,9 @@ impl Recovery {
     async fn lane(&mut self, tenant: TenantId, row: &AuditRow) -> Result<Lane, RecoverError> {
         if row.aggregate_type == RefusalEvent::AGGREGATE_TYPE {
             return Ok(Lane::refusal());
+        }
+        if row.aggregate_type == ErasureEvent::AGGREGATE_TYPE {
+            return Ok(Lane::erasure());
         }
         let call = (tenant, row.aggregate_id);
         if let Some(lane) = self.lanes.get(&call) {
@@ -240,30 +310,5 @@ impl Recovery {
 impl std::fmt::Debug for Recovery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Recovery").field("partition", &self.partition).field("next", &self.next).finish_non_exhaustive()
-    }
-}
-
-fn is_unreadable(row: &AuditRow) -> bool {
-    row.event_type == "unreadable" && row.event_version == 0
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
-        return None;
-    }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_come_back_from_hexadecimal() {
-        assert_eq!(from_hex("00ff0a"), Some(vec![0, 255, 10]));
-        assert_eq!(from_hex(""), Some(vec![]));
-        for wrong in ["0", "0g", "é0"] {
-            assert_eq!(from_hex(wrong), None, "{wrong}");
-        }
     }
 }

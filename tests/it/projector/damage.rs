@@ -1,18 +1,18 @@
 //! A log whose files lost or changed bytes, on a server of its own.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use chrono::TimeDelta;
 use secrecy::ExposeSecret;
-use sqlx::PgPool;
+use sqlx::{Executor, PgPool};
 use toolgate::services::Services;
-use toolgate_events::Partition;
+use toolgate_events::{CallSubject, DataErased, Envelope, Lane, Partition};
 use toolgate_projector::Archiver;
-use toolgate_store::{Archive, Clock, Log, Received};
+use toolgate_store::{Archive, Clock, Expect, Log, Received};
 use uuid::Uuid;
 
 use super::{Written, projected, samples, tenant_in, toolgate};
-use crate::app::{Child, Role, Stack, TableOwner, eventually, publish_raw, wait_until};
+use crate::app::{Child, Role, Stack, TableOwner, Tenant, eventually, publish_raw, wait_until};
 
 /// Once in each event; what was said is sealed.
 const TEXT: &str = "\"event_type\":\"tool_call_requested\"";
@@ -200,11 +200,13 @@ async fn a_stream_that_is_gone_is_made_again_whole_with_every_event_in_its_place
     publish_raw(nats, &call.subject.to_string().replace(&call.id().to_string(), &Uuid::from_u128(5).to_string()), b"\xff").await;
     call.last.1 = 2;
     call.succeed(&log).await;
-    for _ in 0..5 {
+    for _ in 0..4 {
         Written::request(&log, tenant).await;
     }
+    erase(&log, tenant).await;
+    Written::request(&log, tenant).await;
     let mut projector = Child::start(&stack, Role::Projector, &FAST).await;
-    until_verified(&projector, 10.0).await;
+    until_verified(&projector, 11.0).await;
     projector.kill().await;
     let archiver = Archiver {
         archive: Archive::open(&log).await.unwrap(),
@@ -212,17 +214,12 @@ async fn a_stream_that_is_gone_is_made_again_whole_with_every_event_in_its_place
         owner: PgPool::connect(stack.connections.owner.expose_secret()).await.unwrap(),
         segment_rows: 2,
     };
-    assert_eq!(archiver.archive(tenant.id(), Clock::system().now() + TimeDelta::days(1)).await.unwrap().rows, 8);
+    assert_eq!(archiver.archive(tenant.id(), Clock::system().now() + TimeDelta::days(1)).await.unwrap().rows, 9);
     let before = messages(&log).await;
 
-    publish_raw(nats, "$JS.API.STREAM.DELETE.EVENTS_01", b"").await;
-    let log = eventually("the stream is gone and made again", async || {
-        let log = stack.log().await;
-        (log.partition_state(Partition(1)).await.unwrap().last_sequence == 0).then_some(log)
-    })
-    .await;
+    let log = without_stream(&stack).await;
     let (restored, said) = restore(&stack).await;
-    assert!(restored && said.contains("10 of 10 events put back"), "{said}");
+    assert!(restored && said.contains("11 of 11 events put back"), "{said}");
     let after = messages(&log).await;
     for (before, after) in before.into_iter().zip(after) {
         assert_eq!(before.stream_sequence, after.stream_sequence);
@@ -234,13 +231,65 @@ async fn a_stream_that_is_gone_is_made_again_whole_with_every_event_in_its_place
         }
     }
     let projector = Child::start(&stack, Role::Projector, &FAST).await;
-    until_verified(&projector, 10.0).await;
+    until_verified(&projector, 11.0).await;
     assert_eq!(stack.count("select count(*) from projection_checkpoint where halted_reason is not null").await, 0);
+}
+
+/// The record of an erasure, which is an aggregate of its own.
+async fn erase(log: &Log, tenant: Tenant) {
+    let erased = DataErased::of(Some("nobody"));
+    let subject = CallSubject::new(4, tenant.id(), Lane::erasure(), erased.id(tenant.id()));
+    let envelope = Envelope::of_erasure(erased, tenant.id(), Clock::system().stamp("operator", None, None)).unwrap();
+    log.append(&subject, &envelope, Expect::NOTHING, None, Duration::from_secs(5)).await.unwrap();
+}
+
+/// The stream of partition 1 is taken away, and made again, empty.
+async fn without_stream(stack: &Stack) -> Log {
+    publish_raw(&stack.connections.nats, "$JS.API.STREAM.DELETE.EVENTS_01", b"").await;
+    eventually("the stream is gone and made again", async || {
+        let log = stack.log().await;
+        (log.partition_state(Partition(1)).await.unwrap().last_sequence == 0).then_some(log)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn nothing_is_put_back_from_a_trail_that_does_not_prove_itself() {
+    let stack = Stack::new().await;
+    let (log, tenant) = (stack.log().await, tenant_in(1));
+    for _ in 0..5 {
+        Written::request(&log, tenant).await;
+    }
+    let mut projector = Child::start(&stack, Role::Projector, &FAST).await;
+    until_verified(&projector, 5.0).await;
+    projector.kill().await;
+    let log = without_stream(&stack).await;
+    let mut superuser = stack.connect(TableOwner::Superuser).await;
+    superuser.execute("create table kept as select * from audit_event; set session_replication_role = replica").await.unwrap();
+    for (change, named) in [
+        ("update audit_event set actor = 'nobody' where position = 2", "row 2: its hash does not match its content"),
+        ("delete from audit_event where position = 2", "expected row 2, found row 3"),
+        ("delete from audit_event where position = 5", "no row of event 5"),
+        (
+            "insert into audit_segment (tenant_id, first_position, last_position, prev_hash, hash, first_occurred_at, last_occurred_at,
+                 size, sha256) select tenant_id, 1, 5, 'p', 'h', now(), now(), 1, 's' from audit_event limit 1",
+            "the archive:",
+        ),
+    ] {
+        superuser.execute(change).await.unwrap();
+        let (restored, said) = restore(&stack).await;
+        assert!(!restored && said.contains(named), "{change}: {said}");
+        assert_eq!(log.partition_state(Partition(1)).await.unwrap().last_sequence, 0, "{change}");
+        let undo = "delete from audit_segment; delete from audit_event; insert into audit_event select * from kept";
+        superuser.execute(undo).await.unwrap();
+    }
+    let (restored, said) = restore(&stack).await;
+    assert!(restored && said.contains("5 of 5 events put back"), "{said}");
 }
 
 async fn messages(log: &Log) -> Vec<Received> {
     let mut messages = Vec::new();
-    for sequence in 1..=10 {
+    for sequence in 1..=11 {
         messages.push(log.message_at(Partition(1), sequence).await.unwrap().unwrap());
     }
     messages
