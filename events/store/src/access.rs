@@ -215,6 +215,12 @@ const PROJECTOR: Permissions = Permissions {
         grant("$JS.API.STREAM.INFO.OBJ_checkpoints", "opens the audit checkpoints"),
         grant("$JS.API.DIRECT.GET.OBJ_checkpoints.$O.checkpoints.M.*", "looks which audit checkpoints are kept"),
         grant("$O.checkpoints.*.*", "keeps audit checkpoints"),
+        grant("$JS.API.STREAM.INFO.OBJ_archive", "opens the archive of audit trails"),
+        grant("$JS.API.DIRECT.GET.OBJ_archive.$O.archive.M.*", "looks which segment has the row that was signed last"),
+        grant("$JS.API.CONSUMER.CREATE.OBJ_archive", "compares that row with what was signed"),
+        grant("$JS.API.CONSUMER.CREATE.OBJ_archive.*.$O.archive.C.*", "goes on reading it after a disconnection"),
+        grant("$JS.API.CONSUMER.DELETE.OBJ_archive.*", "ends that reading"),
+        grant("$JS.FC.OBJ_archive.>", "paces that reading"),
     ],
     never_publish: &[
         grant("$JS.API.CONSUMER.CREATE.*.lane-{lane}", "a lane's consumers are the workers'"),

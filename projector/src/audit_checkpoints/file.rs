@@ -49,6 +49,24 @@ impl CheckpointDir {
         Ok(tail.split_inclusive(|byte| *byte == b'\n').rev().find_map(AuditCheckpoint::parse))
     }
 
+    /// Whose checkpoints are there. Blocks.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn tenants(&self) -> io::Result<Vec<TenantId>> {
+        let entries = match fs::read_dir(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut tenants = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            let tenant = name.to_str().and_then(|name| name.strip_suffix(".jsonl")?.parse::<TenantId>().ok());
+            tenants.extend(tenant);
+        }
+        Ok(tenants)
+    }
+
     fn path(&self, tenant: TenantId) -> PathBuf {
         self.0.join(format!("{tenant}.jsonl"))
     }
@@ -105,11 +123,14 @@ mod tests {
         let directory = CheckpointDir::new(std::env::temp_dir().join(name));
         let tenant = checkpoint(1).tenant_id;
         assert_eq!(directory.last(tenant).unwrap(), None);
+        assert_eq!(directory.tenants().unwrap(), []);
         let path = directory.path(tenant);
         for position in 1..40 {
             directory.append(&checkpoint(position)).unwrap();
             assert_eq!(directory.last(tenant).unwrap().unwrap().position, position);
         }
+        fs::write(directory.0.join("notes.txt"), "").unwrap();
+        assert_eq!(directory.tenants().unwrap(), [tenant]);
         let whole = fs::read(&path).unwrap();
         for torn in [1, 2, 300] {
             let half = checkpoint(40).to_line();

@@ -1,7 +1,7 @@
 //! Signed statements about where each tenant's audit chain stands, put where the database's owner cannot change them.
 //!
-//! They are made from what the table holds, not from what this process remembers, and only where the newest row follows from the
-//! one before it and from what was signed last. Each place gets them by itself: one that is away is tried again in the next round,
+//! They are made from what the table holds, not from what this process remembers, and only where the newest row is what the log has,
+//! and follows from the one before it and from what was signed last. Each place gets them by itself: one that is away is tried again in the next round,
 //! and neither the others nor the projecting wait for it. A crash anywhere leaves a round half done, and the next one does the rest.
 
 mod chain;
@@ -9,7 +9,9 @@ mod file;
 mod metrics;
 mod sink;
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt, time::Duration};
 
 use futures::{StreamExt, future::join_all, stream};
 use prometheus_client::registry::Registry;
@@ -23,7 +25,7 @@ use toolgate_events::{
     Partition, TenantId,
     audit::{AuditCheckpoint, SigningKey},
 };
-use toolgate_store::{Clock, crash};
+use toolgate_store::{ArtifactError, Clock, LoadError, Log, crash};
 
 use self::{chain::Signed, metrics::Metrics};
 use crate::ownership::{Ownership, SIGNS};
@@ -40,8 +42,7 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(30);
 /// What audit checkpoints are made of and where they go.
 pub struct AuditCheckpoints {
     database: PgPool,
-    /// Of the log.
-    partitions: u16,
+    log: Log,
     clock: Clock,
     key: SigningKey,
     every: Duration,
@@ -56,6 +57,10 @@ pub enum Error {
     Database(#[from] sqlx::Error),
     #[error(transparent)]
     Broken(#[from] ChainBroken),
+    #[error("the log: {0}")]
+    Log(#[from] LoadError),
+    #[error("the archive: {0}")]
+    Archive(#[from] ArtifactError),
     #[error(transparent)]
     Sink(#[from] SinkError),
 }
@@ -67,13 +72,13 @@ impl AuditCheckpoints {
     /// `database` is the projector role's; `every` is the time between two rounds.
     pub fn new(
         database: PgPool,
-        partitions: u16,
+        log: Log,
         key: SigningKey,
         every: Duration,
         sinks: Vec<Sink>,
         registry: &mut Registry,
     ) -> Self {
-        Self { database, partitions, clock: Clock::system(), key, every, sinks, metrics: Metrics::register(registry) }
+        Self { database, log, clock: Clock::system(), key, every, sinks, metrics: Metrics::register(registry) }
     }
 
     /// Signs and writes until `shutdown`, for the partitions that no other process signs for.
@@ -107,13 +112,13 @@ impl AuditCheckpoints {
     /// # Errors
     /// When the tenants cannot be listed.
     pub async fn sign_now(&self, only: Option<TenantId>) -> Result<Vec<Result<AuditCheckpoint, Error>>, sqlx::Error> {
-        let heads = match only {
+        let tenants = match only {
             Some(tenant) => vec![tenant],
-            None => chain::heads(&self.database).await?.into_iter().map(|(tenant, _)| tenant).collect(),
+            None => self.heads(&[]).await?.into_keys().collect(),
         };
         let mut outcomes = Vec::new();
-        for tenant in heads {
-            match self.sign(tenant, None).await {
+        for tenant in tenants {
+            match self.sign_after(None, tenant).await {
                 Ok(checkpoint) => {
                     let put = join_all(self.sinks.iter().map(|sink| sink.put(&checkpoint, &self.clock))).await;
                     outcomes.push(Ok(checkpoint));
@@ -130,9 +135,9 @@ impl AuditCheckpoints {
             Some(owned) => owned,
             None => ownership.insert(Ownership::open(&self.database, SIGNS).await?),
         };
-        owned.claim((0..self.partitions).map(Partition)).await?;
-        let mut heads = chain::heads(&self.database).await?;
-        heads.retain(|(tenant, _)| owned.has(Partition::of(*tenant, self.partitions)));
+        owned.claim(self.log.all_partitions()).await?;
+        let mut heads = self.heads(written).await?;
+        heads.retain(|tenant, _| owned.has(Partition::of(*tenant, self.log.partitions())));
         let patience = self.every.max(LEAST_PATIENCE);
         let filling = self.sinks.iter().zip(written).map(async |(sink, written)| {
             let mut written = written.lock().await;
@@ -148,8 +153,28 @@ impl AuditCheckpoints {
         Ok(())
     }
 
+    /// Where the chain of every tenant stands, 0 for one that something was signed for and that has no rows any more.
+    async fn heads(&self, written: &[Mutex<Written>]) -> Result<BTreeMap<TenantId, u64>, sqlx::Error> {
+        let mut heads: BTreeMap<_, _> = chain::heads(&self.database).await?.into_iter().collect();
+        for written in written {
+            for tenant in written.lock().await.keys() {
+                heads.entry(*tenant).or_insert(0);
+            }
+        }
+        for sink in &self.sinks {
+            match sink.tenants().await {
+                Ok(tenants) => tenants.into_iter().for_each(|tenant| {
+                    heads.entry(tenant).or_insert(0);
+                }),
+                // What is away is told of where it is written to.
+                Err(error) => tracing::debug!(sink = sink.name(), error = %error, "it cannot be told whose checkpoints are kept"),
+            }
+        }
+        Ok(heads)
+    }
+
     /// Gives one place what it has not got yet. True when nothing is left.
-    async fn fill(&self, sink: &Sink, written: &mut Written, heads: &[(TenantId, u64)]) -> bool {
+    async fn fill(&self, sink: &Sink, written: &mut Written, heads: &BTreeMap<TenantId, u64>) -> bool {
         let moved: Vec<_> = heads
             .iter()
             .map(|(tenant, position)| (*tenant, *position, written.get(tenant).cloned()))
@@ -188,7 +213,7 @@ impl AuditCheckpoints {
             Some(known) => Some(known),
             None => sink.last(tenant).await?,
         };
-        let checkpoint = self.sign(tenant, known.as_ref()).await?;
+        let checkpoint = self.sign_after(known.clone(), tenant).await?;
         let signed = Signed { position: checkpoint.position, hash: checkpoint.hash.clone() };
         if known.as_ref() == Some(&signed) {
             return Ok((signed, false));
@@ -198,8 +223,16 @@ impl AuditCheckpoints {
         Ok((signed, true))
     }
 
-    async fn sign(&self, tenant: TenantId, before: Option<&Signed>) -> Result<AuditCheckpoint, Error> {
-        let head = chain::head(&self.database, tenant, self.partitions, before).await?;
+    /// Signs what continues what was signed last: for this place, or else for any that can say.
+    async fn sign_after(&self, known: Option<Signed>, tenant: TenantId) -> Result<AuditCheckpoint, Error> {
+        let mut before = known;
+        for sink in &self.sinks {
+            if before.is_none() {
+                // One that is away must not keep the others from getting theirs.
+                before = sink.last(tenant).await.unwrap_or_default();
+            }
+        }
+        let head = chain::head(&self.database, &self.log, tenant, before.as_ref()).await?;
         Ok(AuditCheckpoint::sign(head, self.clock.now(), &self.key))
     }
 }

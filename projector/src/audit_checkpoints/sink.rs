@@ -73,6 +73,16 @@ impl Sink {
         let last = blocking(move || directory.last(tenant)).await?;
         Ok(last.map(|AuditCheckpoint { position, hash, .. }| Signed { position, hash }))
     }
+
+    /// Whose checkpoints it has got, where it can say.
+    ///
+    /// # Errors
+    /// [`SinkError::File`]
+    pub async fn tenants(&self) -> Result<Vec<TenantId>, SinkError> {
+        let Self::File(directory) = self else { return Ok(Vec::new()) };
+        let directory = directory.clone();
+        Ok(blocking(move || directory.tenants()).await?)
+    }
 }
 
 impl CheckpointWebhook {

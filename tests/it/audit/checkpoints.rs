@@ -106,7 +106,11 @@ async fn is_in_bucket(stack: &Stack, tenant: TenantId) {
 }
 
 async fn count(app: &TestApp, sink: &str, outcome: &str) -> u64 {
-    let metrics = send(app.admin().anonymous(Method::GET, "/metrics")).await.text();
+    counted(&app.admin(), sink, outcome).await
+}
+
+async fn counted(client: &Client, sink: &str, outcome: &str) -> u64 {
+    let metrics = send(client.anonymous(Method::GET, "/metrics")).await.text();
     let sample = format!("audit_checkpoints_total{{sink=\"{sink}\",outcome=\"{outcome}\"}} ");
     metrics.lines().find_map(|line| line.strip_prefix(&sample)?.parse().ok()).unwrap_or_default()
 }
@@ -307,6 +311,98 @@ async fn a_trail_that_does_not_continue_what_was_signed_is_not_signed() {
     is_kept(&place, &app.stack, healthy.tenant.id()).await;
     for (client, before) in [&rewritten, &shortened, &changed].into_iter().zip(before) {
         assert_eq!(place.lines(client.tenant.id()), before);
+    }
+}
+
+/// Nothing was signed when it was changed, so that the table alone is as it should be.
+#[tokio::test]
+async fn what_the_log_does_not_say_is_not_signed() {
+    let place = Place::new();
+    let app = TestApp::start_with(|settings| settings.audit_verify_events_per_second = 0).await;
+    let (healthy, forged, made_up) = (app.admin(), app.admin(), app.admin());
+    for client in [&healthy, &forged, &made_up] {
+        call(client, "a").await;
+    }
+    let mut superuser = app.stack.connect(TableOwner::Superuser).await;
+    superuser.execute("set session_replication_role = replica").await.unwrap();
+    let newest = async |client: &Client| super::judge::rows(&client.get("/v1/audit/export").await.body).pop().unwrap();
+    let mut row = newest(&forged).await;
+    row.actor = "somebody else".to_owned();
+    sqlx::query("update audit_event set actor = $1, hash = $2 where tenant_id = $3 and position = $4")
+        .bind(&row.actor)
+        .bind(row.expected_hash())
+        .bind(forged.tenant.0)
+        .bind(i64::try_from(row.position).unwrap())
+        .execute(&mut superuser)
+        .await
+        .unwrap();
+    let mut row = newest(&made_up).await;
+    (row.position, row.stream_sequence, row.prev_hash) = (row.position + 1, 1_000_000, row.hash);
+    row.hash = String::new();
+    sqlx::query(
+        "insert into audit_event select (jsonb_populate_record(a, jsonb_build_object(
+             'position', $1::bigint, 'stream_sequence', $2::bigint, 'prev_hash', $3::text, 'hash', $4::text))).*
+         from audit_event a where tenant_id = $5 and position = $1 - 1",
+    )
+    .bind(i64::try_from(row.position).unwrap())
+    .bind(i64::try_from(row.stream_sequence).unwrap())
+    .bind(&row.prev_hash)
+    .bind(row.expected_hash())
+    .bind(made_up.tenant.0)
+    .execute(&mut superuser)
+    .await
+    .unwrap();
+    for client in [&forged, &made_up] {
+        let export = client.get("/v1/audit/export").await.body;
+        assert_eq!(found_here(&Heads::default().of(client.tenant.id()), &export), "nothing", "the chain alone cannot tell");
+    }
+    let signing = app.another_instance_with(place.settings()).await;
+    let signing = healthy.at(format!("http://{}", signing.address));
+    wait_until("both are refused", async || counted(&signing, "file", "refused").await >= 3).await;
+    is_kept(&place, &app.stack, healthy.tenant.id()).await;
+    for client in [&forged, &made_up] {
+        assert_eq!(place.lines(client.tenant.id()), [], "nothing is signed");
+    }
+}
+
+#[tokio::test]
+async fn what_was_signed_is_compared_in_the_archive_and_a_tenant_without_rows_is_an_alarm() {
+    let place = Place::new();
+    let app = TestApp::start_with(|settings| settings.audit_verify_events_per_second = 0).await;
+    let (archived, hidden, gone) = (app.admin(), app.admin(), app.admin());
+    let clients = [&archived, &hidden, &gone];
+    for client in clients {
+        call(client, "a").await;
+    }
+    let signing = app.another_instance_with(place.settings()).await;
+    for client in clients {
+        is_kept(&place, &app.stack, client.tenant.id()).await;
+    }
+    signing.stop().await;
+    let signed = clients.map(|client| place.lines(client.tenant.id()));
+    call(&archived, "b").await;
+    call(&hidden, "b").await;
+    let archiver = crate::archive::archiver(&app.stack).await;
+    archiver.archive(archived.tenant.id(), crate::archive::now() + chrono::TimeDelta::days(1)).await.unwrap();
+    let mut superuser = app.stack.connect(TableOwner::Superuser).await;
+    superuser.execute("set session_replication_role = replica").await.unwrap();
+    // The row that was signed is taken away, and a line in the list of segments says that it was archived.
+    let hide = format!(
+        "with gone as (delete from audit_event where tenant_id = '{tenant}' and position <= {upto} returning position, hash)
+         insert into audit_segment (tenant_id, first_position, last_position, prev_hash, hash, first_occurred_at, last_occurred_at,
+             size, sha256) select '{tenant}', 1, {upto}, 'p', hash, now(), now(), 1, 's' from gone where position = {upto}",
+        tenant = hidden.tenant.0,
+        upto = signed[1].last().unwrap().position,
+    );
+    superuser.execute(hide.as_str()).await.unwrap();
+    superuser.execute(format!("delete from audit_event where tenant_id = '{}'", gone.tenant.0).as_str()).await.unwrap();
+
+    let signing = app.another_instance_with(place.settings()).await;
+    is_kept(&place, &app.stack, archived.tenant.id()).await;
+    let signing = archived.at(format!("http://{}", signing.address));
+    wait_until("both are refused", async || counted(&signing, "file", "refused").await >= 3).await;
+    for (client, signed) in [&hidden, &gone].into_iter().zip(&signed[1..]) {
+        assert_eq!(&place.lines(client.tenant.id()), signed);
     }
 }
 

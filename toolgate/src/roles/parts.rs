@@ -301,7 +301,7 @@ impl<'a> Parts<'a> {
         };
         let every = Duration::from_secs(settings.audit_checkpoint_seconds.max(1));
         let key = audit_key::load(path)?;
-        Ok(Some(AuditCheckpoints::new(database, log.partitions(), key, every, sinks, registry)))
+        Ok(Some(AuditCheckpoints::new(database, log.clone(), key, every, sinks, registry)))
     }
 
     fn checkpoint_webhook(&self) -> Result<Option<CheckpointWebhook>, Error> {
