@@ -147,7 +147,12 @@ impl Recovery {
     }
 
     /// Follows a tenant's chain through its segments; answers with where they end.
-    async fn index_archive(&mut self, log: &Log, tenant: TenantId, mut link: (u64, String)) -> Result<(u64, String), RecoverError> {
+    async fn index_archive(
+        &mut self,
+        log: &Log,
+        tenant: TenantId,
+        mut link: (u64, String),
+    ) -> Result<(u64, String), RecoverError> {
         let segments: Vec<(i64, i64, i64)> = sqlx::query_as(
             "select first_position, last_position, size from audit_segment where tenant_id = $1 order by first_position",
         )
@@ -169,7 +174,8 @@ impl Recovery {
 
     /// The same through the table, from where the archive ends.
     async fn index_table(&mut self, tenant: TenantId, mut link: (u64, String)) -> Result<(), RecoverError> {
-        let select = format!("select {COLUMNS} from audit_event where tenant_id = $1 and position > $2 order by position limit $3");
+        let select =
+            format!("select {COLUMNS} from audit_event where tenant_id = $1 and position > $2 order by position limit $3");
         let archived = link.0;
         loop {
             let rows: Vec<TrailRow> = sqlx::query_as(&select)

@@ -98,7 +98,8 @@ pub async fn head(database: &PgPool, log: &Log, tenant: TenantId, before: Option
             Some(_) => {}
             None => {
                 let found = segment(&mut moment, tenant, *position).await?.filter(|_| *position < newest.position);
-                archived = Some((found.ok_or(ChainBroken::Missing(*position))?, Signed { position: *position, hash: hash.clone() }));
+                archived =
+                    Some((found.ok_or(ChainBroken::Missing(*position))?, Signed { position: *position, hash: hash.clone() }));
             }
         }
     }

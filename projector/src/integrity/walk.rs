@@ -153,7 +153,8 @@ impl Walk {
         }
         let archived = rows::archived(&self.database, counts.keys().copied()).await?;
         // Named by an event of the tenant, around which is looked again before the partition goes on.
-        let mut listed = messages.iter().zip(&tenants).filter_map(|(message, tenant)| Some((message, archived.get(&(*tenant)?)?)));
+        let mut listed =
+            messages.iter().zip(&tenants).filter_map(|(message, tenant)| Some((message, archived.get(&(*tenant)?)?)));
         if let Some(mismatch) = listed.find_map(|(message, archived)| archived.check(message.stream_sequence).err()) {
             return Ok(Err(mismatch));
         }
@@ -215,12 +216,7 @@ fn agree(message: &Received, partitions: u16, before: &Link, row: Option<&Spelle
 
 /// The same where the row is in the archive. The chain that follows from the log alone must come out at the hashes that the segments
 /// end with; what is in them is another check's.
-fn agree_with_archive(
-    message: &Received,
-    partitions: u16,
-    before: &Link,
-    archived: Option<&Archived>,
-) -> Result<Link, Mismatch> {
+fn agree_with_archive(message: &Received, partitions: u16, before: &Link, archived: Option<&Archived>) -> Result<Link, Mismatch> {
     let Some(next) = follow(message, partitions, before) else { return Ok(before.clone()) };
     let end = archived.and_then(|archived| archived.hash_at(next.position));
     if end.is_some_and(|hash| hash != next.hash) {
