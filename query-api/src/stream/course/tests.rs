@@ -13,7 +13,7 @@ use super::{
     *,
 };
 
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 200;
 const TURNS: usize = 600;
 const CLIENTS: usize = 6;
 
