@@ -297,7 +297,7 @@ impl Story {
         // Now and then it says that it is another tenant's.
         let named = if self.random.below(60) == 0 { TenantId(self.random.uuid()) } else { tenant };
         let envelope = self.wrapped(named, "tool_call", id.0, sequence, event_type, version, data);
-        let seal = match self.random.below(20) {
+        let seal = match self.random.below(60) {
             0 => Seal::No,
             1 => Seal::Damaged,
             _ => Seal::Well,
