@@ -15,9 +15,9 @@ pub struct Random(u64);
 impl Random {
     /// The seed of the environment, else another one each time. It is shown when a test fails.
     pub fn seed() -> u64 {
-        let seed = std::env::var("TOOLGATE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = std::env::var("TEST_SEED").ok().and_then(|seed| seed.parse().ok());
         let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
-        println!("TOOLGATE_TEST_SEED={seed}");
+        println!("TEST_SEED={seed}");
         seed
     }
 
