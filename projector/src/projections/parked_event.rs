@@ -133,6 +133,14 @@ impl Reasons {
         self.parked.push(Parked { call, position, stream_sequence: event.row.stream_sequence, kind, reason });
     }
 
+    /// What is waited for may have turned out to be parked itself, behind an earlier one: in two batches the earlier one would be named.
+    fn reason(&self, parked: &Parked) -> String {
+        match self.first.get(&parked.call).filter(|_| parked.kind == Kind::Waiting) {
+            Some(first) => format!("waits for position {first}"),
+            None => parked.reason.clone(),
+        }
+    }
+
     fn note_first(&mut self, call: Call, position: u64) {
         match self.first.entry(call) {
             Entry::Occupied(mut first) => *first.get_mut() = position.min(*first.get()),
@@ -174,7 +182,7 @@ impl Reasons {
         .bind(parked.iter().map(|parked| signed(parked.position)).collect::<Vec<_>>())
         .bind(parked.iter().map(|parked| parked.call.1).collect::<Vec<_>>())
         .bind(parked.iter().map(|parked| parked.kind.as_str()).collect::<Vec<_>>())
-        .bind(parked.iter().map(|parked| parked.reason.as_str()).collect::<Vec<_>>())
+        .bind(parked.iter().map(|parked| self.reason(parked)).collect::<Vec<_>>())
         .bind(parked.iter().map(|parked| since.get(&parked.position).copied()).collect::<Vec<_>>())
         .execute(transaction)
         .await?;

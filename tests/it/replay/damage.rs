@@ -34,7 +34,7 @@ async fn damage(stack: &Stack, statement: &str) {
 
 async fn with_history() -> (Stack, Child) {
     let stack = Stack::new().await;
-    append(&stack, Story::new(3).tell(500)).await;
+    append(&stack, Story::new(3).tell(1000)).await;
     let projector = Child::start(&stack, Role::Projector, &[]).await;
     projected(&stack).await;
     (stack, projector)

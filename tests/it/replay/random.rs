@@ -15,9 +15,9 @@ pub struct Random(u64);
 impl Random {
     /// The seed of the environment, else another one each time. It is shown when a test fails.
     pub fn seed() -> u64 {
-        let seed = std::env::var("TOOLGATE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = std::env::var("TEST_SEED").ok().and_then(|seed| seed.parse().ok());
         let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
-        println!("TOOLGATE_TEST_SEED={seed}");
+        println!("TEST_SEED={seed}");
         seed
     }
 
@@ -297,7 +297,7 @@ impl Story {
         // Now and then it says that it is another tenant's.
         let named = if self.random.below(60) == 0 { TenantId(self.random.uuid()) } else { tenant };
         let envelope = self.wrapped(named, "tool_call", id.0, sequence, event_type, version, data);
-        let seal = match self.random.below(20) {
+        let seal = match self.random.below(60) {
             0 => Seal::No,
             1 => Seal::Damaged,
             _ => Seal::Well,
