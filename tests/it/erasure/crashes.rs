@@ -15,6 +15,7 @@ async fn an_erasure_that_died_is_completed_by_the_next() {
         "erase.destroyed",
         "erase.artifacts",
         "erase.projected",
+        "erase.discarded",
     ];
     let tenants = points.iter().enumerate().map(|(number, point)| (format!("zeisig{number}x"), *point, app.admin()));
     join_all(tenants.map(|(word, point, client)| {
@@ -30,7 +31,8 @@ async fn an_erasure_that_died_is_completed_by_the_next() {
             let held = stack.log().await.keys().custody().unwrap().list().await.unwrap();
             let own: Vec<_> = held.iter().filter(|held| held.tenant == client.tenant.id()).collect();
             assert!(
-                own.iter().all(|held| held.entry.keys.is_empty() && held.entry.erased_at.is_some()) && !own.is_empty(),
+                own.iter().all(|held| held.entry.keys.is_empty() && held.entry.erased.is_some() && held.damage.is_none())
+                    && !own.is_empty(),
                 "{point}"
             );
             let erasures =

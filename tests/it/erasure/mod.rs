@@ -3,6 +3,7 @@
 mod crashes;
 mod data_subject;
 mod keys;
+mod rebuild;
 mod tenant;
 
 use std::process::Output;
@@ -103,13 +104,16 @@ fn verify(client: &Client, export: &str) -> Vec<AuditRow> {
     rows
 }
 
-/// The tables whose rows, as text, hold a word, as seen by somebody who sees everything.
+/// The tables whose rows, as text, hold a word, as seen by somebody who sees everything; in the schemas beside the live one as well.
 async fn tables_with(stack: &Stack, word: &str) -> Vec<String> {
     let mut connection = stack.connect(crate::app::TableOwner::Superuser).await;
-    let tables: Vec<String> = sqlx::query_scalar("select tablename::text from pg_tables where schemaname = 'public'")
-        .fetch_all(&mut connection)
-        .await
-        .unwrap();
+    let tables: Vec<String> = sqlx::query_scalar(
+        "select case schemaname when 'public' then tablename::text else schemaname || '.' || tablename end from pg_tables
+         where schemaname = 'public' or schemaname like 'toolgate%'",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
     let mut found = Vec::new();
     for table in tables {
         let count: i64 = sqlx::query_scalar(&format!("select count(*) from {table} t where position($1 in t::text) > 0"))
