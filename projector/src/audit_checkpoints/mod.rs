@@ -11,7 +11,9 @@ mod sink;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt, time::Duration};
+    fmt,
+    time::Duration,
+};
 
 use futures::{StreamExt, future::join_all, stream};
 use prometheus_client::registry::Registry;
@@ -70,14 +72,7 @@ type Written = HashMap<TenantId, Signed>;
 
 impl AuditCheckpoints {
     /// `database` is the projector role's; `every` is the time between two rounds.
-    pub fn new(
-        database: PgPool,
-        log: Log,
-        key: SigningKey,
-        every: Duration,
-        sinks: Vec<Sink>,
-        registry: &mut Registry,
-    ) -> Self {
+    pub fn new(database: PgPool, log: Log, key: SigningKey, every: Duration, sinks: Vec<Sink>, registry: &mut Registry) -> Self {
         Self { database, log, clock: Clock::system(), key, every, sinks, metrics: Metrics::register(registry) }
     }
 

@@ -52,7 +52,9 @@ pub enum Mismatch {
     DiffersFromArchive { stream_sequence: u64, position: u64 },
     #[error("the audit row at position {position} says that it is of event {stream_sequence}, which is no event of its tenant")]
     Extra { stream_sequence: u64, position: u64 },
-    #[error("the list of archived segments is wrong from position {position} on: the newest row is never archived, and nothing is left out")]
+    #[error(
+        "the list of archived segments is wrong from position {position} on: the newest row is never archived, and nothing is left out"
+    )]
     Archive { stream_sequence: u64, position: u64 },
 }
 

@@ -85,7 +85,8 @@ pub async fn archived(
     tenants: impl Iterator<Item = TenantId>,
 ) -> Result<HashMap<TenantId, Archived>, sqlx::Error> {
     // One statement, so that the list and the table are of the same moment.
-    let rows: Vec<(Uuid, i64, i64, String, Option<i64>, Option<i64>, Option<i64>)> = sqlx::query_as(
+    type Listed = (Uuid, i64, i64, String, Option<i64>, Option<i64>, Option<i64>);
+    let rows: Vec<Listed> = sqlx::query_as(
         "select s.tenant_id, s.first_position, s.last_position, s.hash, oldest.position, oldest.stream_sequence, newest.position
          from audit_segment s
          left join lateral (
