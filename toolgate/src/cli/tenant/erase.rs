@@ -25,6 +25,8 @@ const APPEND_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the projection may take to come to the event.
 const PROJECTION_PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
+/// How long another erasure, which does the same in a moment, is waited for. A rebuild takes longer.
+const OTHERS: Duration = Duration::from_secs(10);
 /// The tables that content was deleted from. Deleted rows stay in the files until the table is written anew.
 const TABLES: [&str; 9] = [
     "task_change",
@@ -134,6 +136,23 @@ async fn destroy(log: &Log, tenant: TenantId, scope: &Scope) -> Result<(), Error
     Ok(())
 }
 
+/// Drops the projections that were made beside the live ones.
+async fn discard_beside(owner: &mut PgConnection) -> Result<(), Error> {
+    let began = tokio::time::Instant::now();
+    loop {
+        match rebuild::discard_all(owner).await {
+            Ok(()) => return Ok(()),
+            Err(rebuild::Error::Taken) if began.elapsed() < OTHERS => tokio::time::sleep(POLL).await,
+            Err(rebuild::Error::Taken) => {
+                let detail = "projections that are being made anew may still hold content: another `toolgate replay` is at work; run \
+                              this again when it has ended";
+                return Err(Error::Erasure(detail.to_owned()));
+            }
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}
+
 /// Waits until the read models hold nothing of it, drops those that were made beside them, and writes their tables anew.
 async fn clean_up(
     settings: &Settings,
@@ -188,14 +207,7 @@ async fn clean_up(
     let mut owner = PgConnection::connect(owner.expose_secret()).await.map_err(failed)?;
     // What was projected beside the live tables, and what a switch left there, may hold it as well. What is begun after this finds
     // no keys.
-    rebuild::discard_all(&mut owner).await.map_err(|error| match error {
-        rebuild::Error::Taken => Error::Erasure(
-            "projections that are being made anew may still hold content: another `toolgate replay` is at work; run this again when \
-             it has ended"
-                .to_owned(),
-        ),
-        error => failed(error),
-    })?;
+    discard_beside(&mut owner).await?;
     crash::point("erase.discarded");
     for table in TABLES {
         sqlx::raw_sql(&format!("vacuum (full) {table}")).execute(&mut owner).await.map_err(failed)?;
