@@ -227,7 +227,7 @@ async fn a_line_in_the_list_of_segments_hides_no_row() {
         (format!("{}delete from audit_event where position <= 2", segment(1, 2)), "differs from the archived".to_owned()),
     ];
     join_all(cases.map(async |(statement, named)| {
-        let (stack, ..) = begin(3).await;
+        let (stack, _, _projector) = begin(3).await;
         tamper(&stack, &statement).await;
         let reason = until_halted(&stack, 3).await;
         assert!(reason.contains(&named), "{statement}: {reason}");
