@@ -11,8 +11,8 @@ use toolgate_events::{
     canonical,
     tools::{DocumentFormat, DocumentRenderInput, DocumentRenderOutput},
 };
-use toolgate_store::Scope;
 use toolgate_render::{Document, Error, Format, Rendered, render};
+use toolgate_store::Scope;
 use uuid::Uuid;
 
 use super::{Call, ToolError, answer, template::Template};

@@ -38,7 +38,11 @@ async fn the_promised_metrics_are_there_and_carry_no_ids() {
     client.get("/v1/events?after=x").await.problem(400, "invalid");
     client.get_projected(&first.json()).await;
     let get = async || send(client.anonymous(Method::GET, "/metrics")).await;
-    wait_until("the log is measured", async || get().await.text().contains("lane_pending{")).await;
+    wait_until("the log is measured, and compared with the trail", async || {
+        let text = get().await.text();
+        text.contains("lane_pending{") && text.contains("audit_chain_verified_position{")
+    })
+    .await;
     let answer = get().await;
     assert!(answer.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"));
     let text = answer.text();
