@@ -47,6 +47,12 @@ export interface AuditOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** What `audit.list` can do besides. */
+export interface AuditListOptions extends AuditOptions, PageOptions {
+  /** `open` shows what was said; otherwise content is shown as it is recorded, which is what hashes are over. */
+  content?: "recorded" | "open";
+}
+
 /** Which moment an answer is of. */
 export interface Moment {
   /** Waits until the tenant is projected up to this position. */
@@ -157,7 +163,7 @@ export class ToolgateClient {
 
   readonly audit = {
     /** The audit trail, oldest first, page by page. */
-    list: ({ signal, pageSize, ...filter }: AuditOptions & PageOptions = {}): AsyncGenerator<AuditRow, void> =>
+    list: ({ signal, pageSize, ...filter }: AuditListOptions = {}): AsyncGenerator<AuditRow, void> =>
       pages(this.#transport, "/v1/audit", AuditRow, auditQuery(filter), { pageSize, signal, cursor: "after" }),
     /** The same as one answer; it throws when that is cut off before its end. */
     export: ({ signal, ...filter }: AuditOptions = {}): AsyncGenerator<AuditRow, void> =>

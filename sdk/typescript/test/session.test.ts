@@ -66,7 +66,9 @@ test("an agent session: knowledge, document, task, audit", async (t) => {
     assert.deepEqual([types[0], types.at(-1)], ["tool_call_requested", "tool_call_succeeded"], call.tool);
     assert.deepEqual(own.map((row) => row.aggregate_sequence), own.map((_, index) => String(index + 1)), call.tool);
     assert.deepEqual(await collect(client.audit.list({ callId: call.call_id })), own);
-    assert.deepEqual((own.at(-1)?.data as { result: unknown }).result, call.result);
+    const opened = await collect(client.audit.list({ callId: call.call_id, content: "open" }));
+    assert.deepEqual((opened.at(-1)?.data as { result: unknown }).result, call.result);
+    assert.deepEqual(opened.map((row) => row.hash), own.map((row) => row.hash));
   }
   assert.deepEqual(events.map(position), rows.map((row) => row.position));
   assert.deepEqual(events.map((event) => event.type), rows.map((row) => row.event_type));
