@@ -7,7 +7,7 @@ use toolgate_events::description::Schemas;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
-        Info, License, OpenApi, Ref, RefOr, Schema, SecurityRequirement, Server,
+        Content, Info, License, OpenApi, Ref, RefOr, Response, ResponseBuilder, Schema, SecurityRequirement, Server,
         security::{Http, HttpAuthScheme, SecurityScheme},
         tag::TagBuilder,
     },
@@ -96,6 +96,13 @@ fn members(schema: &mut Value) -> Box<dyn Iterator<Item = &mut Value> + '_> {
         Value::Array(items) => Box::new(items.iter_mut()),
         _ => Box::new(std::iter::empty()),
     }
+}
+
+/// A status with which an endpoint refuses, and when, for its documentation: the body is a problem (RFC 9457).
+pub fn refusal((status, description): (&str, &str)) -> (String, RefOr<Response>) {
+    let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name("ProblemDocument"))));
+    let response = ResponseBuilder::new().description(description).content("application/problem+json", content).build();
+    (status.to_owned(), RefOr::T(response))
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use std::{sync::Arc, time::Duration};
 use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter, metrics::family::Family, registry::Registry};
 
 pub use admission::{Admission, Admitted, OnRefused, Place, Places, RateLimits, Refused, admit_commands};
-pub use description::{Described, describe};
+pub use description::{Described, describe, refusal};
 pub use egress::{
     AllowList, Egress, EgressError, EgressLimits, EgressRequest, EgressResponse, EgressStream, Networks, Resolver,
     Rule as EgressRule, SystemResolver,

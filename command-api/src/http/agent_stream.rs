@@ -7,12 +7,12 @@ use http::{HeaderMap, HeaderValue, header};
 use std::sync::Arc;
 use toolgate_events::{CallLinks, Event as DomainEvent, ToolCallEvent, tools::Contract};
 use toolgate_security::{
-    Accepts, Admitted, CloudEvent, EventSource, Problem, ProblemDocument, RequestContext, Standing, StrictJson, event_frame,
-    media,
+    Accepts, Admitted, CloudEvent, EventSource, Problem, RequestContext, Standing, StrictJson, event_frame, media,
 };
 
 use super::{
     BodySchema,
+    refusals::Refusals,
     request_tool_call::{Asked, Body, IDEMPOTENCY_REPLAYED, Request, command_of, refusal},
 };
 use crate::commands::{
@@ -47,17 +47,7 @@ use crate::commands::{
                 ("Idempotency-Replayed" = String, description = "`true` when the call was there before"),
             ),
         ),
-        (status = 400, description = "Not valid, or against the tool's contract", body = ProblemDocument<'_>, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemDocument<'_>, content_type = "application/problem+json"),
-        (status = 403, description = "The token does not allow this tool", body = ProblemDocument<'_>, content_type = "application/problem+json"),
-        (status = 404, description = "No such tool", body = ProblemDocument<'_>, content_type = "application/problem+json"),
-        (status = 406, description = "Accept excludes text/event-stream", body = ProblemDocument<'_>, content_type = "application/problem+json"),
-        (status = 409, description = "What it is about was erased", body = ProblemDocument<'_>, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = ProblemDocument<'_>, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not application/json", body = ProblemDocument<'_>, content_type = "application/problem+json"),
-        (status = 422, description = "The key was used for another request", body = ProblemDocument<'_>, content_type = "application/problem+json"),
-        (status = 429, description = "Over a limit, or too many streams open; see `Retry-After`", body = ProblemDocument<'_>, content_type = "application/problem+json"),
-        (status = 503, description = "Not accepted, or not known to be; try again with the same key", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        Refusals,
     ),
     security(("bearer" = [])),
 )]

@@ -7,6 +7,7 @@ mod data_subject;
 mod idempotency_key;
 mod own_token;
 mod prefer;
+mod refusals;
 pub mod request_tool_call;
 
 use toolgate_events::{CallId, CallLinks, CallView};

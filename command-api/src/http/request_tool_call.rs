@@ -12,11 +12,11 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use toolgate_events::{Authorization, CallId, CallOptions, CallView, ToolCallRequested, canonical, tools::Contract};
 use toolgate_security::{
-    Accepts, Admitted, DeniedAll, FieldError, Principal, Problem, ProblemDocument, ProblemKind, RequestContext, StrictJson, media,
+    Accepts, Admitted, DeniedAll, FieldError, Principal, Problem, ProblemKind, RequestContext, StrictJson, media,
 };
 use toolgate_store::{KeyError, Scope};
 
-use super::{BodySchema, CallSchema, data_subject, idempotency_key, own_token, prefer, view};
+use super::{BodySchema, CallSchema, data_subject, idempotency_key, own_token, prefer, refusals::Refusals, view};
 use crate::{
     commands::Error,
     commands::request_tool_call::{self as command, Accepted, RequestToolCall},
@@ -93,17 +93,7 @@ pub struct Options {
                 ("Preference-Applied" = String, description = "`wait=N`, in seconds"),
             ),
         ),
-        (status = 400, description = "Not valid, or against the tool's contract", body = ProblemDocument<'_>, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemDocument<'_>, content_type = "application/problem+json"),
-        (status = 403, description = "The token does not allow this tool", body = ProblemDocument<'_>, content_type = "application/problem+json"),
-        (status = 404, description = "No such tool", body = ProblemDocument<'_>, content_type = "application/problem+json"),
-        (status = 406, description = "Accept excludes application/json", body = ProblemDocument<'_>, content_type = "application/problem+json"),
-        (status = 409, description = "What it is about was erased", body = ProblemDocument<'_>, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = ProblemDocument<'_>, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not application/json", body = ProblemDocument<'_>, content_type = "application/problem+json"),
-        (status = 422, description = "The key was used for another request", body = ProblemDocument<'_>, content_type = "application/problem+json"),
-        (status = 429, description = "Over the tenant's limit, or the tool's; see `Retry-After`", body = ProblemDocument<'_>, content_type = "application/problem+json"),
-        (status = 503, description = "Not accepted, or not known to be; try again with the same key", body = ProblemDocument<'_>, content_type = "application/problem+json"),
+        Refusals,
     ),
     security(("bearer" = [])),
 )]

@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
 
+use toolgate_security::refusal;
 use utoipa::{
     IntoResponses,
-    openapi::{Content, Ref, RefOr, Response, ResponseBuilder},
+    openapi::{RefOr, Response},
 };
 
 /// What any endpoint may answer instead, for its documentation.
@@ -33,7 +34,7 @@ impl IntoResponses for Refusals {
             ("503", "Not available at the moment; see Retry-After"),
         ]
         .into_iter()
-        .map(problem)
+        .map(refusal)
         .collect()
     }
 }
@@ -41,13 +42,7 @@ impl IntoResponses for Refusals {
 impl IntoResponses for RefusalsOfOne {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let mut responses = Refusals::responses();
-        responses.extend([problem(("404", "It does not exist, or belongs to another tenant"))]);
+        responses.extend([refusal(("404", "It does not exist, or belongs to another tenant"))]);
         responses
     }
-}
-
-fn problem((status, description): (&str, &str)) -> (String, RefOr<Response>) {
-    let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name("ProblemDocument"))));
-    let response = ResponseBuilder::new().description(description).content("application/problem+json", content).build();
-    (status.to_owned(), RefOr::T(response))
 }
